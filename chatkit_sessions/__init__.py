@@ -1,0 +1,1 @@
+"""Issue, govern and audit OpenAI ChatKit sessions from Django."""
