@@ -1,0 +1,40 @@
+"""Secrets in memory: strings that do not show themselves, and texts with secrets removed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+REMOVED = "[removed]"
+# Keys (sk-...), client secrets (ek_... at the API, cks_... of this package) and bearer headers, wherever a
+# text repeats them: a wrong key, for one, is partly echoed by the API's own message.
+_TOKENS = re.compile(r"\b(?:sk-|ek_|cks_)[\w*.\-]+|\bBearer\s+\S+", re.IGNORECASE)
+
+
+class Secret(str):
+    """Hold a key or client secret: usable as a string, hidden from ``repr``, refused by pickle.
+
+    Debug pages and error trackers print local variables with ``repr``, caches and task queues pickle them.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("A secret is never pickled: pass the session's reference instead.")
+
+
+def redact(value: Any, *secrets: str) -> Any:
+    """Return JSON-like ``value`` with the given secrets, and all that looks like one, removed."""
+    if isinstance(value, str):
+        for secret in filter(None, secrets):
+            value = value.replace(secret, REMOVED)
+        return _TOKENS.sub(REMOVED, value)
+    if isinstance(value, Mapping):
+        return {redact(key, *secrets): redact(item, *secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redact(item, *secrets) for item in value]
+    return value
