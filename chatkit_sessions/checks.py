@@ -1,0 +1,69 @@
+"""System checks. Their ids are stable: silence one with SILENCED_SYSTEM_CHECKS."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import AppConfig, apps
+from django.core.checks import CheckMessage, Error, Warning
+
+from . import conf
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report everything wrong in CHATKIT_SESSIONS and the environment; a secret's value is never shown."""
+    settings, problems = conf.read()
+    messages: list[CheckMessage] = [
+        Error(
+            problem.message,
+            hint=f"See the settings table in the README; every key of {conf.NAME} is optional.",
+            id="chatkit_sessions.E001" if problem.unknown else "chatkit_sessions.E002",
+        )
+        for problem in problems
+    ]
+    return [*messages, *_missing_app(), *_missing_key(settings), *_plain_http(settings)]
+
+
+def _missing_app() -> Iterator[CheckMessage]:
+    if not apps.is_installed("rest_framework"):
+        yield Error(
+            "chatkit_sessions needs Django REST framework.",
+            hint='Add "rest_framework" to INSTALLED_APPS.',
+            id="chatkit_sessions.E003",
+        )
+
+
+def _missing_key(settings: conf.Settings) -> Iterator[CheckMessage]:
+    if settings.api_key is None and not settings.credentials:
+        yield Warning(
+            "There is no OpenAI API key, so no session can be issued.",
+            hint=f"Set OPENAI_API_KEY in the environment, or API_KEY in {conf.NAME}.",
+            id="chatkit_sessions.W001",
+        )
+
+
+def _plain_http(settings: conf.Settings) -> Iterator[CheckMessage]:
+    addresses = [(conf.setting_name("BASE_URL"), settings.base_url)]
+    for name, entry in settings.credentials.items():
+        if "BASE_URL" in entry:
+            addresses.append((f"{conf.setting_name('CREDENTIALS')}[{name!r}].BASE_URL", entry["BASE_URL"]))
+    for field, address in addresses:
+        parts = urlsplit(address)
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            yield Warning(
+                f"{field} sends the API key over plain http to {parts.hostname}.",
+                hint="Begin the address with https://.",
+                id="chatkit_sessions.W002",
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
