@@ -1,0 +1,72 @@
+"""Fields that the models share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.deconstruct import deconstructible
+
+from chatkit_sessions import bounds, rules
+from chatkit_sessions.bounds import Check, ParameterError
+
+
+class ExactCharField(models.CharField):  # type: ignore[type-arg]  # generic in the stubs only
+    """Text that is compared character by character on every database.
+
+    MySQL's and MariaDB's default collations take ``Bob`` and ``bob`` for the same, which two users'
+    identifiers must never be.
+    """
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        """Add the binary collation where the database's own is not exact."""
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            parameters["collation"] = "utf8mb4_bin"
+        return parameters
+
+
+@deconstructible
+class Bound:
+    """Validate a field with one of the checks that settings and services use, so that all say the same."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, value: Any) -> None:
+        try:
+            _CHECKS[self.name]("", value)
+        except ParameterError as err:
+            message = f"{err.field.lstrip('.')} {err.reason}".strip()
+            raise ValidationError(message[:1].upper() + message[1:], code=self.name) from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+_CHECKS: dict[str, Check] = {
+    "version": bounds.version,
+    "state_variables": bounds.state_variables,
+    "ui_options": rules.ui_options,
+}
+
+
+def bounded(label: Any, help_text: Any, *, maximum: int | None = None) -> models.PositiveIntegerField:  # type: ignore[type-arg]  # generic in the stubs only
+    """Return an optional integer field from 1 to ``maximum``."""
+    validators: list[Any] = [MinValueValidator(1)]
+    if maximum is not None:
+        validators.append(MaxValueValidator(maximum))
+    return models.PositiveIntegerField(
+        label, null=True, blank=True, validators=validators, help_text=help_text
+    )
+
+
+def flag(label: Any, help_text: Any = "") -> models.BooleanField:  # type: ignore[type-arg]  # generic in the stubs only
+    """Return an optional boolean field."""
+    return models.BooleanField(label, null=True, blank=True, help_text=help_text)

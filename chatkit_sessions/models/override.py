@@ -1,0 +1,86 @@
+"""An exception from the policy, for one user or one group."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from chatkit_sessions import rules
+
+from .fields import bounded
+
+
+class PolicyOverride(models.Model):
+    """Values for one user or one group. What is null is decided by the layers below."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    group = models.ForeignKey(
+        Group, verbose_name=_("group"), on_delete=models.CASCADE, null=True, blank=True, related_name="+"
+    )
+    workflow_slug = models.SlugField(
+        _("workflow"),
+        max_length=rules.MAX_SLUG_LENGTH,
+        blank=True,
+        db_index=False,
+        help_text=_("The slug of one workflow. Blank: every workflow."),
+    )
+    is_blocked = models.BooleanField(
+        _("blocked"), default=False, help_text=_("May start no session, whatever else allows it.")
+    )
+    expires_after = bounded(_("lifetime"), _("Seconds from creation, at least 1."))
+    max_requests_per_1_minute = bounded(
+        _("requests a minute"), _("Requests that one session may make in a minute, at least 1.")
+    )
+    max_active_sessions = bounded(
+        _("active sessions"), _("Sessions that one person may have running at a time, at least 1.")
+    )
+    max_sessions_per_hour = bounded(
+        _("sessions an hour"), _("Sessions that one person may start in an hour, at least 1.")
+    )
+    valid_from = models.DateTimeField(_("valid from"), null=True, blank=True, help_text=_("Blank: at once."))
+    valid_until = models.DateTimeField(
+        _("valid until"), null=True, blank=True, help_text=_("Blank: for good.")
+    )
+    reason = models.TextField(_("reason"), blank=True, help_text=_("For whoever asks later."))
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("created by"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("policy override")
+        verbose_name_plural = _("policy overrides")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(user__isnull=False, group__isnull=True)
+                | Q(user__isnull=True, group__isnull=False),
+                name="chatkit_override_one_target",
+                violation_error_message=_("Choose either a user or a group: one of them, not both."),
+            ),
+            models.CheckConstraint(
+                condition=Q(valid_from__isnull=True)
+                | Q(valid_until__isnull=True)
+                | Q(valid_from__lt=F("valid_until")),
+                name="chatkit_override_window",
+                violation_error_message=_("The time window must end after it starts."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user or self.group} / {self.workflow_slug or '*'}"

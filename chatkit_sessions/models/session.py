@@ -1,0 +1,207 @@
+"""The audit row of a session."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from chatkit_sessions import bounds, rules
+
+from .fields import ExactCharField
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+
+class Status(models.TextChoices):
+    """Where a session is in its life."""
+
+    PENDING = "pending", _("pending")
+    ACTIVE = "active", _("active")
+    EXPIRED = "expired", _("expired")
+    CANCELLED = "cancelled", _("cancelled")
+    FAILED = "failed", _("failed")
+    LOST = "lost", _("lost")
+
+
+# The states of a session that was issued: the API gave a secret for it.
+ISSUED = (Status.ACTIVE, Status.EXPIRED, Status.CANCELLED)
+
+
+class ChatSessionQuerySet(models.QuerySet["ChatSession"]):
+    """Sessions, by what they are at this moment: an active row whose time is over is expired."""
+
+    def issued(self) -> Self:
+        """Return the sessions for which a client secret was given."""
+        return self.filter(status__in=ISSUED)
+
+    def running(self, now: datetime | None = None) -> Self:
+        """Return the sessions that can be used now."""
+        return self.filter(status=Status.ACTIVE, expires_at__gt=now or timezone.now())
+
+    def shown_as(self, status: str) -> Self:
+        """Return the sessions that show as ``status`` now, housekeeping or not."""
+        now = timezone.now()
+        if status == Status.ACTIVE:
+            return self.running(now)
+        if status == Status.EXPIRED:
+            return self.filter(Q(status=status) | Q(status=Status.ACTIVE, expires_at__lte=now))
+        return self.filter(status=status)
+
+    def of(self, *, user: AbstractBaseUser | None, identifier: str) -> Self:
+        """Return the sessions of a person: the account's, or without an account the identifier's."""
+        if user is not None:
+            return self.filter(user=user)
+        return self.filter(user=None, identifier=identifier)
+
+    def named(self, public_id: str) -> Self:
+        """Return the session with this id in the HTTP interface: the API's, else our reference."""
+        named = Q(upstream_id=public_id)
+        if reference := _uuid(public_id):
+            named |= Q(upstream_id="", reference=reference)
+        return self.filter(named) if public_id else self.none()
+
+    def matching(self, term: str) -> Self:
+        """Return the sessions with this id, reference, identifier or user name."""
+        users = get_user_model()._default_manager.filter(**{get_user_model().USERNAME_FIELD: term})
+        matching = Q(upstream_id=term) | Q(identifier=term) | Q(user__in=users.values("pk"))
+        if reference := _uuid(term):
+            matching |= Q(reference=reference)
+        return self.filter(matching)
+
+
+def _uuid(value: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        return None
+
+
+class ChatSession(models.Model):
+    """A session that the API was asked for: written before the call, settled after it, without its secret."""
+
+    reference = models.UUIDField(_("reference"), default=uuid.uuid4, unique=True, editable=False)
+    upstream_id = ExactCharField(
+        _("session id"), max_length=255, blank=True, help_text=_("The API's id, where it gave one.")
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="+",
+    )
+    identifier = ExactCharField(
+        _("identifier"),
+        max_length=bounds.MAX_USER_LENGTH,
+        help_text=_("What the API knows the person by."),
+    )
+    workflow_slug = models.SlugField(_("workflow"), max_length=rules.MAX_SLUG_LENGTH, db_index=False)
+    workflow_id = models.CharField(_("workflow id"), max_length=255)
+    workflow_version = models.CharField(_("workflow version"), max_length=255, blank=True)
+    status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.PENDING)
+    secret_digest = models.CharField(
+        _("digest of the client secret"),
+        max_length=64,
+        blank=True,
+        help_text=_("Keyed, so that the secret cannot be had from it."),
+    )
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    max_requests_per_1_minute = models.PositiveIntegerField(_("requests a minute"), null=True, blank=True)
+    policy = models.JSONField(
+        _("policy"), default=dict, help_text=_("Each resolved value and the layer that it came from.")
+    )
+    response = models.JSONField(
+        _("response"), default=dict, blank=True, help_text=_("What the API answered, without the secret.")
+    )
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    issued_at = models.DateTimeField(_("issued"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    ended_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("ended by"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    end_reason = models.CharField(_("reason of the end"), max_length=255, blank=True)
+    cancel_requested_at = models.DateTimeField(
+        _("cancellation due since"),
+        null=True,
+        blank=True,
+        help_text=_("Set while the API has yet to be told that the session was cancelled here."),
+    )
+    handed_out_count = models.PositiveIntegerField(
+        _("times handed out"), default=0, help_text=_("How often the client secret left the server.")
+    )
+    last_handed_out_at = models.DateTimeField(_("last handed out"), null=True, blank=True)
+    upstream_request_id = models.CharField(
+        _("request id"), max_length=255, blank=True, help_text=_("Quote it to OpenAI's support.")
+    )
+    upstream_status = models.PositiveSmallIntegerField(_("HTTP status"), null=True, blank=True)
+    error_code = models.CharField(_("error code"), max_length=64, blank=True)
+    error_message = models.TextField(_("error message"), blank=True)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    latency_ms = models.PositiveIntegerField(_("latency in milliseconds"), null=True, blank=True)
+    ip_address = models.GenericIPAddressField(_("IP address"), null=True, blank=True)
+    user_agent = models.CharField(_("user agent"), max_length=255, blank=True)
+
+    objects = ChatSessionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("chat session")
+        verbose_name_plural = _("chat sessions")
+        ordering = ("-id",)
+        permissions = [
+            ("cancel_chatsession", _("Can cancel chat sessions")),
+            ("view_transcript", _("Can read transcripts of conversations")),
+        ]
+        indexes = [
+            models.Index(fields=["user", "-id"], name="chatkit_session_user"),
+            models.Index(fields=["identifier", "created_at"], name="chatkit_session_identifier"),
+            models.Index(fields=["upstream_id"], name="chatkit_session_upstream_id"),
+            models.Index(fields=["status", "expires_at"], name="chatkit_session_status"),
+            models.Index(fields=["created_at"], name="chatkit_session_created"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=Status.values),
+                name="chatkit_session_status_known",
+                violation_error_message=_("The status is not known."),
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=ISSUED) | Q(expires_at__isnull=False, issued_at__isnull=False),
+                name="chatkit_session_issued_whole",
+                violation_error_message=_("An issued session has an expiry and a moment of issue."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def public_id(self) -> str:
+        """Return the id in the HTTP interface."""
+        return self.upstream_id or str(self.reference)
+
+    @property
+    def shown_status(self) -> str:
+        """Return the status at this moment: expired once the time is over, housekeeping or not."""
+        if self.status == Status.ACTIVE and self.expires_at and self.expires_at <= timezone.now():
+            return Status.EXPIRED
+        return self.status
+
+    def get_shown_status_display(self) -> Any:
+        """Return the status at this moment, for people."""
+        return Status(self.shown_status).label
