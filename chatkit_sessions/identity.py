@@ -1,0 +1,121 @@
+"""Who a session is for, and what the API knows them by."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+from rest_framework.settings import api_settings
+
+from . import bounds
+from .bounds import ParameterError
+from .conf import Settings, setting_name
+from .exceptions import InvalidRequest, NotAuthenticated, NotConfigured
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+# Joins the workflow's slug to the identifier where the workflow keeps its own history.
+ISOLATION_MARK = "#"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """One person.
+
+    Attributes:
+        user: the account, of whichever user model the site has, or None.
+        identifier: what the API knows the person by, prefix included.
+    """
+
+    user: Any
+    identifier: str
+
+    def identifier_for(self, slug: str, *, isolate_history: bool) -> str:
+        """Return the identifier for a workflow, which joins its slug where it keeps its own history.
+
+        Raises:
+            InvalidRequest: it would be longer than the API's bound.
+        """
+        identifier = f"{self.identifier}{ISOLATION_MARK}{slug}" if isolate_history else self.identifier
+        return _checked(identifier)
+
+
+def resolve_identity(
+    settings: Settings, *, user: Any = None, identifier: str | None = None, request: HttpRequest | None = None
+) -> Identity:
+    """Return the person that a session is for: an account, or an identifier of the caller's choice.
+
+    Raises:
+        NotAuthenticated: neither is there.
+        InvalidRequest: the identifier is out of its bounds.
+        NotConfigured: USER_IDENTIFIER cannot be used.
+    """
+    account = user if user is not None and user.is_authenticated else None
+    if identifier is None and account is not None:
+        identifier = _identifier_of(settings, account, request)
+    if identifier is None:
+        raise NotAuthenticated
+    if ISOLATION_MARK in _checked(identifier):
+        # It could pass for another person's identifier in a workflow that keeps its own history.
+        raise InvalidRequest({"identifier": [f"must not contain {ISOLATION_MARK!r}."]})
+    return Identity(user=account, identifier=settings.user_identifier_prefix + identifier)
+
+
+def load(path_or_callable: str | Callable[..., Any], key: str) -> Callable[..., Any]:
+    """Return the callable that a setting names.
+
+    Raises:
+        NotConfigured: there is none at that path.
+    """
+    if not isinstance(path_or_callable, str):
+        return path_or_callable
+    try:
+        function: Callable[..., Any] = import_string(path_or_callable)
+    except ImportError as err:
+        raise NotConfigured(f"{setting_name(key)}: {err}") from err
+    return function
+
+
+def _identifier_of(settings: Settings, user: AbstractBaseUser, request: HttpRequest | None) -> str:
+    if settings.user_identifier is None:
+        return str(user.pk)
+    identifier = load(settings.user_identifier, "USER_IDENTIFIER")(user, request)
+    if not isinstance(identifier, str):
+        raise NotConfigured(
+            f"{setting_name('USER_IDENTIFIER')} must return a string, not {type(identifier).__name__}."
+        )
+    return identifier
+
+
+def _checked(identifier: str) -> str:
+    try:
+        bounds.USER("identifier", identifier)
+    except ParameterError as err:
+        raise InvalidRequest({"identifier": [err.reason]}) from None
+    if identifier != identifier.strip():
+        # Some databases take "a" and "a " for the same.
+        raise InvalidRequest({"identifier": ["must not begin or end with white space."]})
+    return identifier
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """Return the browser's IP address: the connection's own, unless NUM_PROXIES names trusted proxies.
+
+    NUM_PROXIES is REST framework's. Without it ``X-Forwarded-For`` is whatever the browser likes to claim.
+    """
+    address = request.META.get("REMOTE_ADDR", "")
+    proxies = api_settings.NUM_PROXIES
+    forwarded = [
+        part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()
+    ]
+    if proxies and forwarded:
+        address = forwarded[-min(proxies, len(forwarded))]
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return None
