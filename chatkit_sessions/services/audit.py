@@ -1,0 +1,58 @@
+"""What the audit row keeps of an answer and of a browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpRequest
+
+from chatkit_sessions.client import ChatKitSession
+from chatkit_sessions.identity import client_address
+
+MAX_RESPONSE_BYTES = 64 * 1024
+# In the order in which they are kept when an answer is too long; unknown fields go first, private ones next.
+_KEPT = (
+    "object",
+    "status",
+    "expires_at",
+    "max_requests_per_1_minute",
+    "rate_limits",
+    "id",
+    "user",
+    "chatkit_configuration",
+    "workflow",
+)
+
+
+def bounded_response(answer: ChatKitSession) -> dict[str, Any]:
+    """Return the answer without its secret, in at most 64 KiB of JSON; unknown fields are dropped first."""
+    if _size(answer.raw) <= MAX_RESPONSE_BYTES:
+        return dict(answer.raw)
+    kept: dict[str, Any] = {}
+    for name in _KEPT:
+        if name in answer.raw:
+            candidate = {**kept, name: _without_state_variables(name, answer.raw[name])}
+            kept = candidate if _size(candidate) <= MAX_RESPONSE_BYTES else kept
+    return kept
+
+
+def client_of(request: HttpRequest | None) -> dict[str, Any]:
+    """Return the columns that RECORD_CLIENT fills."""
+    if request is None:
+        return {}
+    return {
+        "ip_address": client_address(request),
+        "user_agent": request.META.get("HTTP_USER_AGENT", "").replace("\x00", "")[:255],
+    }
+
+
+def _without_state_variables(name: str, value: Any) -> Any:
+    if name != "workflow" or not isinstance(value, Mapping):
+        return value
+    return {key: item for key, item in value.items() if key in {"id", "version", "tracing"}}
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value).encode())

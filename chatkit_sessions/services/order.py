@@ -1,0 +1,153 @@
+"""What is asked for, once it is allowed: who, which workflow, under which policy, with which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, Unpack
+
+from django.http import HttpRequest
+
+from chatkit_sessions import bounds
+from chatkit_sessions.bounds import ParameterError
+from chatkit_sessions.conf import Settings, get_settings, setting_name
+from chatkit_sessions.exceptions import InvalidRequest, NotConfigured
+from chatkit_sessions.identity import Identity, load, resolve_identity
+from chatkit_sessions.issuers.openai import OpenAIIssuer
+from chatkit_sessions.policy import (
+    SessionPolicy,
+    WorkflowConfig,
+    find_workflow,
+    from_configuration,
+    resolve_policy,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """An allowed request.
+
+    Attributes:
+        identifier: what the API will know the person by.
+        parameters: those of the API's call; they may hold private state variables.
+    """
+
+    settings: Settings = field(repr=False)
+    identity: Identity
+    identifier: str
+    policy: SessionPolicy
+    issuer: OpenAIIssuer
+    parameters: dict[str, Any] = field(repr=False)
+    request: HttpRequest | None
+
+
+class OrderArguments(TypedDict, total=False):
+    """The arguments of ``issue_session``, which describes them."""
+
+    user: Any
+    identifier: str | None
+    request: HttpRequest | None
+    workflow: str | None
+    state_variables: Mapping[str, Any] | None
+    current_client_secret: str | None
+    expires_after: int | None
+    max_requests_per_1_minute: int | None
+    chatkit_configuration: Mapping[str, Any] | None
+    client_state_variables: Mapping[str, Any] | None
+
+
+def place_order(**arguments: Unpack[OrderArguments]) -> Order:
+    """Check everything that can be checked before a row is written.
+
+    Raises:
+        SessionRefused: the request is not allowed or not valid.
+        NotConfigured: the site lacks a key, a valid setting or its default workflow.
+    """
+    settings = get_settings()
+    user, request = arguments.get("user"), arguments.get("request")
+    identity = resolve_identity(settings, user=user, identifier=arguments.get("identifier"), request=request)
+    values = _policy_values(settings, arguments)
+    config = find_workflow(settings, arguments.get("workflow"), identity.user)
+    policy = resolve_policy(settings, config, values)
+    issuer = OpenAIIssuer(settings, policy["credentials"])
+    known_as = identity.identifier_for(config.slug, isolate_history=policy["isolate_history"])
+    variables = _state_variables(settings, config, arguments)
+    try:
+        parameters = issuer.prepare(identifier=known_as, policy=policy, state_variables=variables)
+    except ParameterError as err:
+        # The arguments were checked: this value came with the workflow's row.
+        raise NotConfigured(f"{config.slug}: {err}") from None
+    return Order(
+        settings=settings,
+        identity=identity,
+        identifier=known_as,
+        policy=policy,
+        issuer=issuer,
+        parameters=parameters,
+        request=request,
+    )
+
+
+def _policy_values(settings: Settings, arguments: OrderArguments) -> dict[str, Any]:
+    """Return the policy's values that the call itself sets."""
+    expires_after = arguments.get("expires_after")
+    max_requests_per_1_minute = arguments.get("max_requests_per_1_minute")
+    chatkit_configuration = arguments.get("chatkit_configuration")
+    values: dict[str, Any] = {}
+    if expires_after is not None:
+        _check(bounds.integer(1, settings.max_expires_after), "expires_after", expires_after)
+        values["expires_after"] = expires_after
+    if max_requests_per_1_minute is not None:
+        _check(bounds.integer(1), "max_requests_per_1_minute", max_requests_per_1_minute)
+        values["max_requests_per_1_minute"] = max_requests_per_1_minute
+    if chatkit_configuration is not None:
+        _check(bounds.CHATKIT_CONFIGURATION, "chatkit_configuration", chatkit_configuration)
+        values |= from_configuration(chatkit_configuration)
+    return values
+
+
+def _state_variables(
+    settings: Settings, workflow: WorkflowConfig, arguments: OrderArguments
+) -> dict[str, Any]:
+    """Merge the state variables, the browser's own lowest, and check them as a whole."""
+    merged: dict[str, Any] = {}
+    client, argument = arguments.get("client_state_variables"), arguments.get("state_variables")
+    if client:
+        _check(bounds.state_variables, "state_variables", client)
+        if foreign := sorted(set(client) - set(settings.client_state_variables)):
+            raise InvalidRequest(
+                {
+                    "state_variables": [
+                        f"must not have {foreign[0]!r}: CLIENT_STATE_VARIABLES does not list it."
+                    ]
+                }
+            )
+        merged |= client
+    merged |= _site_state_variables(settings, workflow.slug, arguments)
+    merged |= workflow.get("state_variables", {})
+    if argument is not None:
+        _check(bounds.state_variables, "state_variables", argument)
+        merged |= argument
+    _check(bounds.state_variables, "state_variables", merged)
+    return merged
+
+
+def _site_state_variables(settings: Settings, slug: str, arguments: OrderArguments) -> Mapping[str, Any]:
+    source = settings.state_variables
+    if isinstance(source, Mapping):
+        return source
+    function = load(source, "STATE_VARIABLES")
+    variables = function(arguments.get("user"), arguments.get("request"), slug)
+    try:
+        bounds.state_variables(setting_name("STATE_VARIABLES"), variables)
+    except ParameterError as err:
+        raise NotConfigured(str(err)) from None
+    return variables  # type: ignore[no-any-return]  # checked above
+
+
+def _check(check: bounds.Check, field: str, value: Any) -> None:
+    try:
+        check(field, value)
+    except ParameterError as err:
+        name, _, rest = err.field.partition(".")
+        raise InvalidRequest({name: [f"{rest} {err.reason}".strip()]}) from None

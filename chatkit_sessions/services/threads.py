@@ -1,0 +1,100 @@
+"""A person's own conversations, read through from the API and kept nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from chatkit_sessions.client import (
+    APIError,
+    BadRequestError,
+    ChatKitClient,
+    ChatKitThread,
+    NotFoundError,
+    Page,
+    ParameterError,
+    ThreadDeleted,
+    ThreadItem,
+)
+from chatkit_sessions.conf import get_settings
+from chatkit_sessions.exceptions import InvalidRequest, ThreadNotFound
+from chatkit_sessions.identity import Identity, resolve_identity
+from chatkit_sessions.issuers.openai import OpenAIIssuer
+from chatkit_sessions.policy import find_workflow, resolve_policy
+
+from .upstream import translate
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversations:
+    """The threads that one person may see.
+
+    Attributes:
+        identifier: whose threads they are at the API.
+    """
+
+    client: ChatKitClient
+    identifier: str
+
+    def list(self, **paging: Any) -> Page[ChatKitThread]:
+        """Return one page; ``limit``, ``order``, ``after`` and ``before`` as in the API."""
+        return _call(lambda: self.client.list_threads(user=self.identifier, **paging))
+
+    def retrieve(self, thread_id: str) -> ChatKitThread:
+        """Return one thread.
+
+        Raises:
+            ThreadNotFound: it is unknown or somebody else's.
+        """
+        thread = _call(lambda: self.client.retrieve_thread(thread_id))
+        if thread.user != self.identifier:
+            raise ThreadNotFound
+        return thread
+
+    def items(self, thread_id: str, **paging: Any) -> Page[ThreadItem]:
+        """Return one page of a thread's items."""
+        self.retrieve(thread_id)
+        return _call(lambda: self.client.list_thread_items(thread_id, **paging))
+
+    def delete(self, thread_id: str) -> ThreadDeleted:
+        """Delete a thread for good."""
+        self.retrieve(thread_id)
+        return _call(lambda: self.client.delete_thread(thread_id))
+
+
+def conversations(*, user: Any = None, request: Any = None, workflow: str | None = None) -> Conversations:
+    """Return the conversations of a person, by default with the default workflow.
+
+    Raises:
+        WorkflowNotFound: the workflow is unknown, inactive or not open to this person.
+        NotAuthenticated: there is nobody.
+        NotConfigured: the site lacks a key, a valid setting or its default workflow.
+    """
+    settings = get_settings()
+    identity: Identity = resolve_identity(settings, user=user, request=request)
+    config = find_workflow(settings, workflow, identity.user)
+    policy = resolve_policy(settings, config, {})
+    return Conversations(
+        client=OpenAIIssuer(settings, policy["credentials"]).client,
+        identifier=identity.identifier_for(config.slug, isolate_history=policy["isolate_history"]),
+    )
+
+
+def _call(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except ParameterError as error:
+        if error.field == "id":
+            raise ThreadNotFound from None
+        raise InvalidRequest({error.field: [error.reason]}) from None
+    except NotFoundError:
+        raise ThreadNotFound from None
+    except BadRequestError as error:
+        if error.param in {"limit", "order", "after", "before"}:
+            raise InvalidRequest({error.param: ["is not accepted by the API."]}) from None
+        raise translate(error) from error
+    except APIError as error:
+        raise translate(error) from error
