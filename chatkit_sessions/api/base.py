@@ -1,0 +1,81 @@
+"""What all views share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from django.db import connections, transaction
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
+from rest_framework.views import APIView
+
+from chatkit_sessions.conf import get_settings
+from chatkit_sessions.exceptions import NotConfigured
+from chatkit_sessions.identity import load
+
+from .errors import handle_exception
+
+
+class ChatKitView(APIView):
+    """A JSON view that takes its classes from CHATKIT_SESSIONS, never caches and runs in no transaction."""
+
+    parser_classes = (JSONParser,)
+    renderer_classes = (JSONRenderer,)
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """Opt out of ATOMIC_REQUESTS: a rollback would erase the audit."""
+        view = super().as_view(**initkwargs)
+        for alias in connections:
+            view = transaction.non_atomic_requests(using=alias)(view)
+        return view
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """Use AUTHENTICATION_CLASSES, or REST framework's."""
+        try:
+            return _instances(get_settings().authentication_classes, "AUTHENTICATION_CLASSES")
+        except (NotConfigured, _NotGiven):
+            # Too early to answer an error; get_permissions, which comes next, meets it again.
+            return super().get_authenticators()
+
+    def get_permissions(self) -> list[Any]:
+        """Use PERMISSION_CLASSES, or REST framework's and, unless visitors are welcome, a signed-in user."""
+        settings = get_settings()
+        try:
+            return _instances(settings.permission_classes, "PERMISSION_CLASSES")
+        except _NotGiven:
+            signed_in = [] if settings.allow_anonymous else [IsAuthenticated()]
+            return [*super().get_permissions(), *signed_in]
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        """Use THROTTLE_CLASSES, or REST framework's."""
+        try:
+            return _instances(get_settings().throttle_classes, "THROTTLE_CLASSES")
+        except _NotGiven:
+            return super().get_throttles()
+
+    def get_exception_handler(self) -> Callable[..., Response | None]:
+        """Answer errors in one shape, whatever the site's own handler is."""
+        return handle_exception
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        """Forbid caches: every answer here is for one person."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response["Cache-Control"] = "no-store"
+        return response
+
+
+class _NotGiven(Exception):
+    """The setting leaves the choice to REST framework."""
+
+
+def _instances(classes: Collection[Any] | None, key: str) -> list[Any]:
+    if classes is None:
+        raise _NotGiven
+    return [load(entry, key)() for entry in classes]
