@@ -1,0 +1,233 @@
+"""The auditor's screen: every session, read-only, with one action."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from chatkit_sessions import conf
+from chatkit_sessions.models import ChatSession, Status, Workflow
+from chatkit_sessions.policy import LAYER_LABELS, Layer
+from chatkit_sessions.services import cancel_session
+from chatkit_sessions.services.cancel import MAX_REASON_LENGTH
+
+
+class ShownStatusFilter(admin.SimpleListFilter):
+    """Filter by what a session is at this moment, not by what its row last said."""
+
+    title = _("status")
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Offer every status."""
+        return list(Status.choices)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ChatSession]) -> QuerySet[ChatSession]:
+        """Narrow the list."""
+        value = self.value()
+        return queryset.shown_as(value) if value in Status.values else queryset  # type: ignore[attr-defined]  # ChatSessionQuerySet
+
+
+class WorkflowFilter(admin.SimpleListFilter):
+    """Filter by workflow; the choices come from the configuration, not from a scan of the sessions."""
+
+    title = _("workflow")
+    parameter_name = "workflow"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Offer the workflows of the settings and of the admin."""
+        settings, _problems = conf.read()
+        slugs = {*settings.workflows, *Workflow.objects.values_list("slug", flat=True)}
+        return [(slug, slug) for slug in sorted(slugs)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ChatSession]) -> QuerySet[ChatSession]:
+        """Narrow the list."""
+        return queryset.filter(workflow_slug=self.value()) if self.value() else queryset
+
+
+@admin.register(ChatSession)
+class ChatSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Sessions as they were issued; nobody adds, changes or deletes one here."""
+
+    list_display = (
+        "public_id",
+        "user",
+        "identifier",
+        "workflow_slug",
+        "shown_status",
+        "created_at",
+        "expires_at",
+        "error_code",
+    )
+    list_filter = (ShownStatusFilter, WorkflowFilter)
+    list_select_related = ("user",)
+    list_per_page = 50
+    search_fields = ("upstream_id",)  # shows the box; get_search_results says what is searched
+    search_help_text = _("A session id, a reference, an identifier or a user name, spelled exactly.")
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+    actions = ("cancel_sessions",)
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "public_id",
+                    "reference",
+                    "shown_status",
+                    "user",
+                    "identifier",
+                    "ip_address",
+                    "user_agent",
+                )
+            },
+        ),
+        (_("Workflow"), {"fields": ("workflow_slug", "workflow_id", "workflow_version")}),
+        (
+            _("Life"),
+            {
+                "fields": (
+                    "created_at",
+                    "issued_at",
+                    "expires_at",
+                    "handed_out_count",
+                    "last_handed_out_at",
+                    "ended_at",
+                    "ended_by",
+                    "end_reason",
+                    "cancel_requested_at",
+                )
+            },
+        ),
+        (_("Policy"), {"fields": ("policy_table",)}),
+        (
+            _("The API's answer"),
+            {
+                "fields": (
+                    "upstream_id",
+                    "upstream_status",
+                    "upstream_request_id",
+                    "attempts",
+                    "latency_ms",
+                    "error_code",
+                    "error_message",
+                    "response_text",
+                )
+            },
+        ),
+    )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ChatSession], search_term: str
+    ) -> tuple[QuerySet[ChatSession], bool]:
+        """Search whole values, so that the indexes are used however many sessions there are."""
+        term = search_term.strip()
+        found = queryset.matching(term) if term else queryset  # type: ignore[attr-defined]  # ChatSessionQuerySet
+        return found, False
+
+    @admin.display(description=_("session"), ordering="id")
+    def public_id(self, session: ChatSession) -> str:
+        """Show the id that the HTTP interface uses."""
+        return session.public_id
+
+    @admin.display(description=_("status"), ordering="status")
+    def shown_status(self, session: ChatSession) -> Any:
+        """Show the status of this moment."""
+        return session.get_shown_status_display()
+
+    @admin.display(description=_("resolved values"))
+    def policy_table(self, session: ChatSession) -> SafeString:
+        """Show each value with the layer that it came from."""
+        rows = format_html_join(
+            "",
+            "<tr><th scope='row'>{}</th><td>{}</td><td>{}</td></tr>",
+            (
+                (
+                    name,
+                    _("none") if item["value"] in (None, "") else str(item["value"]),
+                    LAYER_LABELS[Layer(item["layer"])],
+                )
+                for name, item in session.policy.items()
+            ),
+        )
+        heads = format_html_join(
+            "", "<th scope='col'>{}</th>", ((_("value of"),), (_("value"),), (_("from"),))
+        )
+        return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", heads, rows)
+
+    @admin.display(description=_("answer"))
+    def response_text(self, session: ChatSession) -> SafeString:
+        """Show the answer, which holds no secret."""
+        return format_html("<pre>{}</pre>", json.dumps(session.response, indent=2, ensure_ascii=False))
+
+    @admin.action(description=_("Cancel the selected sessions"), permissions=["cancel"])
+    def cancel_sessions(
+        self, request: HttpRequest, queryset: QuerySet[ChatSession]
+    ) -> HttpResponseBase | None:
+        """Ask first, then cancel those that are running."""
+        running = queryset.running()  # type: ignore[attr-defined]  # ChatSessionQuerySet
+        if "confirmed" not in request.POST:
+            return TemplateResponse(
+                request,
+                "admin/chatkit_sessions/chatsession/cancel.html",
+                {
+                    **self.admin_site.each_context(request),
+                    "title": _("Cancel chat sessions"),
+                    "opts": self.model._meta,
+                    "selected": queryset,
+                    "running": running.select_related("user"),
+                },
+            )
+        ended = [
+            cancel_session(
+                session, by=request.user, reason=request.POST.get("reason", "")[:MAX_REASON_LENGTH]
+            )
+            for session in running
+        ]
+        self._report(request, ended)
+        return None
+
+    def _report(self, request: HttpRequest, ended: list[ChatSession]) -> None:
+        for session in ended:
+            self.log_change(request, session, [{"changed": {"fields": [str(_("status"))]}}])
+        told = [session for session in ended if session.cancel_requested_at is None]
+        if told:
+            text = ngettext("%(n)d session was cancelled.", "%(n)d sessions were cancelled.", len(told))
+            messages.success(request, text % {"n": len(told)})
+        if due := len(ended) - len(told):
+            text = ngettext(
+                "%(n)d session is cancelled here, but the API could not be told yet.",
+                "%(n)d sessions are cancelled here, but the API could not be told yet.",
+                due,
+            )
+            messages.warning(request, text % {"n": due})
+        if not ended:
+            messages.info(
+                request, _("None of the selected sessions is running, so there is nothing to cancel.")
+            )
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Ask for the permission of its own that cancelling has."""
+        return request.user.has_perm("chatkit_sessions.cancel_chatsession")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: sessions are issued, not typed in."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: ChatSession | None = None) -> bool:
+        """Refuse: an audit is read."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: ChatSession | None = None) -> bool:
+        """Refuse: an audit is kept."""
+        return False

@@ -1,0 +1,59 @@
+"""Workflows, as the operator configures them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from chatkit_sessions.models import Workflow
+
+
+@admin.register(Workflow)
+class WorkflowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Everything that may differ from one workflow to another."""
+
+    list_display = ("slug", "name", "workflow_id", "version", "is_active", "expires_after", "updated_at")
+    list_filter = ("is_active",)
+    search_fields = ("slug", "name", "workflow_id")
+    filter_horizontal = ("groups",)
+    readonly_fields = ("created_at", "updated_at")
+    save_on_top = True
+    fieldsets = (
+        (None, {"fields": ("slug", "name", "workflow_id", "version", "credentials", "is_active")}),
+        (_("Who may start it"), {"fields": ("groups", "allow_anonymous")}),
+        (
+            _("Limits"),
+            {
+                "description": _("Blank: as in the settings, or else the API's default."),
+                "fields": (
+                    "expires_after",
+                    "max_requests_per_1_minute",
+                    "max_active_sessions",
+                    "max_sessions_per_hour",
+                ),
+            },
+        ),
+        (
+            _("Features"),
+            {
+                "fields": (
+                    "history_enabled",
+                    "history_recent_threads",
+                    "isolate_history",
+                    "file_upload_enabled",
+                    "file_upload_max_file_size",
+                    "file_upload_max_files",
+                    "automatic_thread_titling_enabled",
+                    "tracing_enabled",
+                )
+            },
+        ),
+        (_("Data"), {"fields": ("state_variables", "ui_options", "created_at", "updated_at")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Workflow | None = None) -> Any:
+        """Keep the slug: pages and audit rows name it."""
+        return (*self.readonly_fields, "slug") if obj else self.readonly_fields
