@@ -1,0 +1,84 @@
+"""``{% chatkit %}``: the widget on a page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import template
+from django.conf import settings as django_settings
+from django.http import HttpRequest
+from django.middleware.csrf import get_token
+from django.template import Context, TemplateSyntaxError
+from django.urls import reverse
+from django.utils.translation import gettext
+
+from chatkit_sessions.conf import get_settings
+from chatkit_sessions.exceptions import ChatKitSessionsError
+from chatkit_sessions.policy import find_workflow
+from chatkit_sessions.widget.options import MODES, header_name, widget_config
+
+register = template.Library()
+
+
+@register.inclusion_tag("chatkit_sessions/widget.html", takes_context=True)
+def chatkit(context: Context, workflow: str | None = None, mode: str = "panel") -> dict[str, Any]:
+    """Render the widget for a workflow (by default DEFAULT_WORKFLOW), as a panel or behind a launcher.
+
+    Raises:
+        TemplateSyntaxError: the mode is neither, or the template is rendered without a request.
+    """
+    if mode not in MODES:
+        raise TemplateSyntaxError(
+            f"{{% chatkit %}}: mode must be {' or '.join(map(repr, MODES))}, not {mode!r}."
+        )
+    request = context.get("request")
+    if request is None:
+        raise TemplateSyntaxError(
+            "{% chatkit %} needs the request: render the template with it, and add "
+            "'django.template.context_processors.request' to the context processors."
+        )
+    # Two widgets on a page share their scripts: the custom element can be defined only once.
+    first = not getattr(request, "_chatkit_sessions_scripts", False)
+    request._chatkit_sessions_scripts = True
+    return {
+        "mode": mode,
+        "config": json.dumps(_config(request, workflow)),
+        "load_scripts": first,
+        "script_url": _script_url(),
+        "nonce": str(context.get("csp_nonce") or getattr(request, "csp_nonce", "")),
+    }
+
+
+def _config(request: HttpRequest, workflow: str | None) -> dict[str, Any]:
+    return widget_config(
+        sessions_url=reverse("chatkit_sessions:session-list"),
+        csrf_token=get_token(request),
+        csrf_header=header_name(django_settings.CSRF_HEADER_NAME),
+        workflow=workflow,
+        ui_options=_ui_options(request, workflow),
+        messages={
+            "failed": gettext("The chat could not be started."),
+            "blocked": gettext(
+                "The chat could not be loaded. Check your connection, or ask the site's operator."
+            ),
+        },
+    )
+
+
+def _ui_options(request: HttpRequest, workflow: str | None) -> dict[str, Any]:
+    """Return the workflow's options; where there are none to be had, the endpoint will say why."""
+    user = getattr(request, "user", None)
+    account = user if user is not None and user.is_authenticated else None
+    try:
+        options: dict[str, Any] = find_workflow(get_settings(), workflow, account).get("ui_options", {})
+    except ChatKitSessionsError:
+        return {}
+    return options
+
+
+def _script_url() -> str:
+    try:
+        return get_settings().chatkit_js_url
+    except ChatKitSessionsError:
+        return ""

@@ -1,0 +1,1 @@
+"""Options of the widget, apart from Django."""
