@@ -1,0 +1,44 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+from django.core.cache import cache
+
+from chatkit_sessions import testing
+from chatkit_sessions.standin import StandIn
+
+# Every variable that the settings table of the README names, and those that would send requests elsewhere.
+SETTINGS_VARIABLES = (
+    "CHATKIT_EXPIRES_AFTER",
+    "CHATKIT_JS_URL",
+    "CHATKIT_MAX_REQUESTS_PER_1_MINUTE",
+    "CHATKIT_OPENAI_API_KEY",
+    "CHATKIT_WORKFLOW_ID",
+    "CHATKIT_WORKFLOW_VERSION",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "OPENAI_ORG_ID",
+    "OPENAI_PROJECT_ID",
+)
+PROXY_VARIABLES = {"all_proxy", "http_proxy", "https_proxy"}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own key, workflow and proxy out of every test."""
+    for name in [*SETTINGS_VARIABLES, *(name for name in os.environ if name.lower() in PROXY_VARIABLES)]:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _clean_cache() -> Iterator[None]:
+    """Leave no throttle or cool-down of one test to the next."""
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    """A stand-in ChatKit API on a loopback port, with CHATKIT_SESSIONS pointing at it."""
+    with testing.standin() as running:
+        yield running
