@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 
 def digest(client_secret: str) -> str:
     """Return 64 hexadecimal digits, keyed with SECRET_KEY: the table alone cannot confirm a guess."""
-    return salted_hmac("chatkit_sessions.digests", client_secret, algorithm="sha256").hexdigest()
+    return _digest(client_secret, settings.SECRET_KEY)
+
+
+def digests(client_secret: str) -> list[str]:
+    """Return the digests under SECRET_KEY and its fallbacks, so that changing the key ends no session."""
+    return [_digest(client_secret, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+
+
+def _digest(client_secret: str, key: str | bytes) -> str:
+    return salted_hmac("chatkit_sessions.digests", client_secret, secret=key, algorithm="sha256").hexdigest()

@@ -9,9 +9,11 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.deconstruct import deconstructible
+from django.utils.translation import gettext_lazy as _
 
 from chatkit_sessions import bounds, rules
 from chatkit_sessions.bounds import Check, ParameterError
+from chatkit_sessions.conf import Settings
 
 
 class ExactCharField(models.CharField):  # type: ignore[type-arg]  # generic in the stubs only
@@ -65,6 +67,17 @@ def bounded(label: Any, help_text: Any, *, maximum: int | None = None) -> models
     return models.PositiveIntegerField(
         label, null=True, blank=True, validators=validators, help_text=help_text
     )
+
+
+def lifetime_errors(seconds: int | None, settings: Settings) -> dict[str, Any]:
+    """Return the error of a lifetime over MAX_EXPIRES_AFTER, by field."""
+    if seconds is None or seconds <= settings.max_expires_after:
+        return {}
+    message = _(
+        "Must be from 1 to %(maximum)d seconds, not %(value)d. "
+        "The bound is MAX_EXPIRES_AFTER in the settings."
+    )
+    return {"expires_after": message % {"maximum": settings.max_expires_after, "value": seconds}}
 
 
 def flag(label: Any, help_text: Any = "") -> models.BooleanField:  # type: ignore[type-arg]  # generic in the stubs only

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any, Self
+
 from django.conf import settings
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from chatkit_sessions import rules
+from chatkit_sessions import conf, rules
 
-from .fields import bounded
+from .fields import bounded, lifetime_errors
+from .workflow import known_slugs
+
+
+class PolicyOverrideQuerySet(models.QuerySet["PolicyOverride"]):
+    """Overrides, by whom they are for and when."""
+
+    def for_user(self, user: Any) -> Self:
+        """Return the overrides of this account and of its groups."""
+        target = Q(user=user.pk)
+        if hasattr(user, "groups"):  # a user model need not have any
+            target |= Q(group__in=user.groups.values("pk"))
+        return self.filter(target)
+
+    def in_force(self, now: datetime) -> Self:
+        """Return those whose time window is open: from its start on, until just before its end."""
+        begun = Q(valid_from__isnull=True) | Q(valid_from__lte=now)
+        return self.filter(begun, Q(valid_until__isnull=True) | Q(valid_until__gt=now))
+
+    def for_workflow(self, slug: str) -> Self:
+        """Return those for this workflow and those for every workflow."""
+        return self.filter(workflow_slug__in=("", slug))
 
 
 class PolicyOverride(models.Model):
@@ -63,6 +88,8 @@ class PolicyOverride(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
+    objects = PolicyOverrideQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("policy override")
         verbose_name_plural = _("policy overrides")
@@ -83,4 +110,23 @@ class PolicyOverride(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user or self.group} / {self.workflow_slug or '*'}"
+        return f"{self.target} / {self.workflow_slug or '*'}"
+
+    def clean(self) -> None:
+        """Check the values whose bounds are in the settings."""
+        errors = lifetime_errors(self.expires_after, conf.read()[0])
+        known = known_slugs()
+        if self.workflow_slug and self.workflow_slug not in known:
+            errors["workflow_slug"] = _("There is no workflow %(slug)r. There are: %(known)s.") % {
+                "slug": self.workflow_slug,
+                "known": ", ".join(known) or _("none"),
+            }
+        if errors:
+            raise ValidationError(errors)
+
+    @property
+    def target(self) -> str:
+        """Return whom it is for, in words."""
+        if self.group_id is not None:
+            return str(_("group %(name)s") % {"name": self.group})
+        return str(_("user %(name)s") % {"name": self.user})

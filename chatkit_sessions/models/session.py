@@ -18,7 +18,7 @@ from chatkit_sessions import bounds, rules
 from .fields import ExactCharField
 
 if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
+    from chatkit_sessions.identity import Identity
 
 
 class Status(models.TextChoices):
@@ -34,6 +34,8 @@ class Status(models.TextChoices):
 
 # The states of a session that was issued: the API gave a secret for it.
 ISSUED = (Status.ACTIVE, Status.EXPIRED, Status.CANCELLED)
+# What a row is once its time is over, whether or not housekeeping has written it down.
+_OVERDUE = {Status.ACTIVE: Status.EXPIRED, Status.PENDING: Status.LOST}
 
 
 class ChatSessionQuerySet(models.QuerySet["ChatSession"]):
@@ -47,27 +49,40 @@ class ChatSessionQuerySet(models.QuerySet["ChatSession"]):
         """Return the sessions that can be used now."""
         return self.filter(status=Status.ACTIVE, expires_at__gt=now or timezone.now())
 
+    def occupying(self, now: datetime) -> Self:
+        """Return the sessions that take a place: running ones, and pending ones that may yet become so."""
+        return self.filter(status__in=(Status.PENDING, Status.ACTIVE), expires_at__gt=now)
+
+    def started_since(self, since: datetime, now: datetime) -> Self:
+        """Return the sessions that count as started: neither failed nor lost."""
+        lost = Q(status=Status.PENDING, expires_at__lte=now)
+        return self.filter(status__in=(Status.PENDING, *ISSUED), created_at__gt=since).exclude(lost)
+
     def shown_as(self, status: str) -> Self:
         """Return the sessions that show as ``status`` now, housekeeping or not."""
         now = timezone.now()
         if status == Status.ACTIVE:
             return self.running(now)
-        if status == Status.EXPIRED:
-            return self.filter(Q(status=status) | Q(status=Status.ACTIVE, expires_at__lte=now))
+        if status == Status.PENDING:
+            return self.filter(status=status, expires_at__gt=now)
+        if status in _OVERDUE.values():
+            overdue = next(row for row, shown in _OVERDUE.items() if shown == status)
+            return self.filter(Q(status=status) | Q(status=overdue, expires_at__lte=now))
         return self.filter(status=status)
 
-    def of(self, *, user: AbstractBaseUser | None, identifier: str) -> Self:
-        """Return the sessions of a person: the account's, or without an account the identifier's."""
-        if user is not None:
-            return self.filter(user=user)
-        return self.filter(user=None, identifier=identifier)
+    def of(self, identity: Identity) -> Self:
+        """Return a person's own sessions: the account's, or without an account the identifier's."""
+        if identity.user is not None:
+            return self.filter(user=identity.user)
+        return self.filter(user=None, identity_key=identity.key)
 
     def named(self, public_id: str) -> Self:
         """Return the session with this id in the HTTP interface: the API's, else our reference."""
         named = Q(upstream_id=public_id)
         if reference := _uuid(public_id):
             named |= Q(upstream_id="", reference=reference)
-        return self.filter(named) if public_id else self.none()
+        # No id is empty, and some databases refuse to look for a null character.
+        return self.filter(named) if public_id and "\x00" not in public_id else self.none()
 
     def matching(self, term: str) -> Self:
         """Return the sessions with this id, reference, identifier or user name."""
@@ -98,8 +113,14 @@ class ChatSession(models.Model):
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
-        db_index=False,
         related_name="+",
+    )
+    identity_key = models.CharField(
+        _("identity"),
+        max_length=64,
+        help_text=_(
+            "A digest of the identifier without a workflow's part: whose limits the session counts against."
+        ),
     )
     identifier = ExactCharField(
         _("identifier"),
@@ -116,7 +137,9 @@ class ChatSession(models.Model):
         blank=True,
         help_text=_("Keyed, so that the secret cannot be had from it."),
     )
-    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    expires_at = models.DateTimeField(
+        _("expires"), help_text=_("While pending: when an answer of the API is no longer waited for.")
+    )
     max_requests_per_1_minute = models.PositiveIntegerField(_("requests a minute"), null=True, blank=True)
     policy = models.JSONField(
         _("policy"), default=dict, help_text=_("Each resolved value and the layer that it came from.")
@@ -154,6 +177,14 @@ class ChatSession(models.Model):
     error_message = models.TextField(_("error message"), blank=True)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     latency_ms = models.PositiveIntegerField(_("latency in milliseconds"), null=True, blank=True)
+    address_digest = models.CharField(
+        _("digest of the address"),
+        max_length=64,
+        blank=True,
+        help_text=_(
+            "Keyed, and kept of visitors without an account only: whose rate the session counts against."
+        ),
+    )
     ip_address = models.GenericIPAddressField(_("IP address"), null=True, blank=True)
     user_agent = models.CharField(_("user agent"), max_length=255, blank=True)
 
@@ -168,8 +199,10 @@ class ChatSession(models.Model):
             ("view_transcript", _("Can read transcripts of conversations")),
         ]
         indexes = [
-            models.Index(fields=["user", "-id"], name="chatkit_session_user"),
-            models.Index(fields=["identifier", "created_at"], name="chatkit_session_identifier"),
+            models.Index(fields=["identity_key", "created_at"], name="chatkit_session_identity"),
+            models.Index(fields=["address_digest", "created_at"], name="chatkit_session_address"),
+            models.Index(fields=["secret_digest"], name="chatkit_session_digest"),
+            models.Index(fields=["identifier"], name="chatkit_session_identifier"),
             models.Index(fields=["upstream_id"], name="chatkit_session_upstream_id"),
             models.Index(fields=["status", "expires_at"], name="chatkit_session_status"),
             models.Index(fields=["created_at"], name="chatkit_session_created"),
@@ -181,9 +214,9 @@ class ChatSession(models.Model):
                 violation_error_message=_("The status is not known."),
             ),
             models.CheckConstraint(
-                condition=~Q(status__in=ISSUED) | Q(expires_at__isnull=False, issued_at__isnull=False),
+                condition=~Q(status__in=ISSUED) | Q(issued_at__isnull=False),
                 name="chatkit_session_issued_whole",
-                violation_error_message=_("An issued session has an expiry and a moment of issue."),
+                violation_error_message=_("An issued session has a moment of issue."),
             ),
         ]
 
@@ -198,8 +231,8 @@ class ChatSession(models.Model):
     @property
     def shown_status(self) -> str:
         """Return the status at this moment: expired once the time is over, housekeeping or not."""
-        if self.status == Status.ACTIVE and self.expires_at and self.expires_at <= timezone.now():
-            return Status.EXPIRED
+        if self.expires_at <= timezone.now():
+            return _OVERDUE.get(Status(self.status), self.status)
         return self.status
 
     def get_shown_status_display(self) -> Any:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from chatkit_sessions import bounds, rules
-from chatkit_sessions.conf import get_settings
-from chatkit_sessions.exceptions import NotConfigured
+from chatkit_sessions import bounds, conf, rules
 
-from .fields import Bound, bounded, flag
+from .fields import Bound, bounded, flag, lifetime_errors
 
 
 class Issuer(models.TextChoices):
     """Who issues a workflow's sessions."""
 
     OPENAI = "openai", _("OpenAI's sessions API")
+
+
+def known_slugs() -> list[str]:
+    """Return the slugs of the workflows in the settings and in the admin."""
+    settings, _problems = conf.read()
+    return sorted({*settings.workflows, *Workflow.objects.values_list("slug", flat=True)})
 
 
 class Workflow(models.Model):
@@ -158,16 +160,8 @@ class Workflow(models.Model):
 
     def clean(self) -> None:
         """Check the values whose bounds are in the settings."""
-        errors: dict[str, Any] = {}
-        try:
-            settings = get_settings()
-        except NotConfigured:
-            return  # the system checks report it; the operator's other work need not wait
-        if self.expires_after and self.expires_after > settings.max_expires_after:
-            errors["expires_after"] = _(
-                "Must be from 1 to %(maximum)d seconds, not %(value)d. "
-                "The bound is MAX_EXPIRES_AFTER in the settings."
-            ) % {"maximum": settings.max_expires_after, "value": self.expires_after}
+        settings, _problems = conf.read()
+        errors = lifetime_errors(self.expires_after, settings)
         if self.credentials and self.credentials not in settings.credentials:
             errors["credentials"] = _("CREDENTIALS in the settings has no %(name)r. It has: %(known)s.") % {
                 "name": self.credentials,
