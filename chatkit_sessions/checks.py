@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.apps import AppConfig, apps
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning
+from django.db.models import EmailField
 
 from . import conf
 
@@ -24,7 +26,13 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         )
         for problem in problems
     ]
-    return [*messages, *_missing_app(), *_missing_key(settings), *_plain_http(settings)]
+    return [
+        *messages,
+        *_missing_app(),
+        *_missing_key(settings),
+        *_plain_http(settings),
+        *_personal_identifier(settings),
+    ]
 
 
 def _missing_app() -> Iterator[CheckMessage]:
@@ -37,7 +45,7 @@ def _missing_app() -> Iterator[CheckMessage]:
 
 
 def _missing_key(settings: conf.Settings) -> Iterator[CheckMessage]:
-    if settings.api_key is None and not settings.credentials:
+    if settings.api_key is None and not any("API_KEY" in entry for entry in settings.credentials.values()):
         yield Warning(
             "There is no OpenAI API key, so no session can be issued.",
             hint=f"Set OPENAI_API_KEY in the environment, or API_KEY in {conf.NAME}.",
@@ -58,6 +66,19 @@ def _plain_http(settings: conf.Settings) -> Iterator[CheckMessage]:
                 hint="Begin the address with https://.",
                 id="chatkit_sessions.W002",
             )
+
+
+def _personal_identifier(settings: conf.Settings) -> Iterator[CheckMessage]:
+    users = get_user_model()
+    key = users._meta.pk
+    personal = {users.USERNAME_FIELD, users.get_email_field_name()}
+    if settings.user_identifier is None and (isinstance(key, EmailField) or key.name in personal):
+        yield Warning(
+            f"The API would know people by the primary key of {users._meta.label}, {key.name!r}, "
+            "which is personal data.",
+            hint=f"Set USER_IDENTIFIER in {conf.NAME} to a callable (user, request) that returns a pseudonym.",
+            id="chatkit_sessions.W003",
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
-from rest_framework.settings import api_settings
 
 from . import bounds
 from .bounds import ParameterError
 from .conf import Settings, setting_name
 from .exceptions import InvalidRequest, NotAuthenticated, NotConfigured
+from .visitors import visitor_id
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -30,10 +30,17 @@ class Identity:
     Attributes:
         user: the account, of whichever user model the site has, or None.
         identifier: what the API knows the person by, prefix included.
+        is_visitor: whether it is somebody without an account, known by a cookie only.
     """
 
     user: Any
     identifier: str
+    is_visitor: bool = False
+
+    @property
+    def key(self) -> str:
+        """Return the digest under which the person's sessions are found and counted."""
+        return hashlib.sha256(self.identifier.encode()).hexdigest()
 
     def identifier_for(self, slug: str, *, isolate_history: bool) -> str:
         """Return the identifier for a workflow, which joins its slug where it keeps its own history.
@@ -48,22 +55,27 @@ class Identity:
 def resolve_identity(
     settings: Settings, *, user: Any = None, identifier: str | None = None, request: HttpRequest | None = None
 ) -> Identity:
-    """Return the person that a session is for: an account, or an identifier of the caller's choice.
+    """Return the person that a session is for: an account, the identifier given, or a visitor.
 
     Raises:
-        NotAuthenticated: neither is there.
+        NotAuthenticated: there is nobody, or visitors are not welcome.
         InvalidRequest: the identifier is out of its bounds.
         NotConfigured: USER_IDENTIFIER cannot be used.
     """
     account = user if user is not None and user.is_authenticated else None
+    is_visitor = False
     if identifier is None and account is not None:
         identifier = _identifier_of(settings, account, request)
+    elif identifier is None and request is not None and settings.allow_anonymous:
+        identifier, is_visitor = visitor_id(request), True
     if identifier is None:
         raise NotAuthenticated
     if ISOLATION_MARK in _checked(identifier):
         # It could pass for another person's identifier in a workflow that keeps its own history.
         raise InvalidRequest({"identifier": [f"must not contain {ISOLATION_MARK!r}."]})
-    return Identity(user=account, identifier=settings.user_identifier_prefix + identifier)
+    return Identity(
+        user=account, identifier=settings.user_identifier_prefix + identifier, is_visitor=is_visitor
+    )
 
 
 def load(path_or_callable: str | Callable[..., Any], key: str) -> Callable[..., Any]:
@@ -101,21 +113,3 @@ def _checked(identifier: str) -> str:
         # Some databases take "a" and "a " for the same.
         raise InvalidRequest({"identifier": ["must not begin or end with white space."]})
     return identifier
-
-
-def client_address(request: HttpRequest) -> str | None:
-    """Return the browser's IP address: the connection's own, unless NUM_PROXIES names trusted proxies.
-
-    NUM_PROXIES is REST framework's. Without it ``X-Forwarded-For`` is whatever the browser likes to claim.
-    """
-    address = request.META.get("REMOTE_ADDR", "")
-    proxies = api_settings.NUM_PROXIES
-    forwarded = [
-        part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()
-    ]
-    if proxies and forwarded:
-        address = forwarded[-min(proxies, len(forwarded))]
-    try:
-        return str(ipaddress.ip_address(address))
-    except ValueError:
-        return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from django.db import connections, transaction
-from rest_framework.authentication import BaseAuthentication
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import NotConfigured
 from chatkit_sessions.identity import load
+from chatkit_sessions.visitors import remember_visitor
 
 from .errors import handle_exception
 
@@ -60,14 +61,22 @@ class ChatKitView(APIView):
         except _NotGiven:
             return super().get_throttles()
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Enforce CSRF for visitors too, which REST framework does only for accounts."""
+        super().initial(request, *args, **kwargs)
+        if request.successful_authenticator is None:
+            SessionAuthentication().enforce_csrf(request)
+
     def get_exception_handler(self) -> Callable[..., Response | None]:
         """Answer errors in one shape, whatever the site's own handler is."""
         return handle_exception
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        """Forbid caches: every answer here is for one person."""
+        """Forbid caches, for every answer here is for one person, and know a visitor again next time."""
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = "no-store"
+        if request.method == "POST":
+            remember_visitor(request._request, response)
         return response
 
 

@@ -15,8 +15,9 @@ from django.utils.translation import gettext
 
 from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import ChatKitSessionsError
-from chatkit_sessions.policy import find_workflow
+from chatkit_sessions.identity import resolve_identity
 from chatkit_sessions.widget.options import MODES, header_name, widget_config
+from chatkit_sessions.workflows import find_workflow
 
 register = template.Library()
 
@@ -69,9 +70,10 @@ def _config(request: HttpRequest, workflow: str | None) -> dict[str, Any]:
 def _ui_options(request: HttpRequest, workflow: str | None) -> dict[str, Any]:
     """Return the workflow's options; where there are none to be had, the endpoint will say why."""
     user = getattr(request, "user", None)
-    account = user if user is not None and user.is_authenticated else None
     try:
-        options: dict[str, Any] = find_workflow(get_settings(), workflow, account).get("ui_options", {})
+        settings = get_settings()
+        identity = resolve_identity(settings, user=user, request=request)
+        options: dict[str, Any] = find_workflow(settings, workflow, identity).get("ui_options", {})
     except ChatKitSessionsError:
         return {}
     return options
