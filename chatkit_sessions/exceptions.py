@@ -60,6 +60,27 @@ class NotAuthenticated(SessionRefused):
     default_message = _("Sign in to start a chat.")
 
 
+class Blocked(SessionRefused):
+    """An override blocks this user or one of the user's groups."""
+
+    code = "blocked"
+    default_message = _("You may not start a chat. Ask the site's operator if you think you should.")
+
+
+class SessionLimitReached(SessionRefused):
+    """This person has as many sessions as allowed; ``retry_after`` says when a place becomes free."""
+
+    code = "session_limit_reached"
+    default_message = _("You have started as many chats as you may for now. Try again later.")
+
+
+class Throttled(SessionRefused):
+    """Too many sessions were started from this visitor's address; ``retry_after`` says when to try again."""
+
+    code = "throttled"
+    default_message = _("Too many chats were started from your network. Try again later, or sign in.")
+
+
 class WorkflowNotFound(SessionRefused):
     """The workflow is unknown, inactive or not open to this user: never told apart."""
 

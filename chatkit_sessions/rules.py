@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import bounds
 from .bounds import Check, ParameterError
 
+MAX_SECONDS = 86_400
 MAX_SLUG_LENGTH = 64
 SLUG = re.compile(r"[-a-zA-Z0-9_]{1,64}")
-RATE = re.compile(r"([1-9][0-9]*)/(second|minute|hour|day)")
+RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 
 # The widget's options that are data. `api` is set by the template tag, and functions cannot be stored.
 # One unknown option leaves the widget blank (types of the npm package @openai/chatkit 1.9).
@@ -70,30 +72,29 @@ def api_key_source(field: str, value: Any) -> None:
         api_key(field, value)
 
 
-def header_value(field: str, value: Any) -> None:
-    """Check for text that can stand in a header."""
-    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise ParameterError(field, "must be a string of visible ASCII characters.")
-
-
 def url(field: str, value: Any) -> None:
     """Check for an absolute http or https address."""
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if not parts or parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not isinstance(value, str) or not _is_address(value):
         raise ParameterError(field, "must be an address that begins with https:// (or http:// for tests).")
 
 
-def number(minimum: float, *, above: bool = False) -> Check:
-    """Check for a number of at least ``minimum``, or above it."""
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return False
+    return complete and parts.scheme in {"http", "https"} and not re.search(r"\s", value)
 
-    def check(field: str, value: Any) -> None:
-        known = isinstance(value, int | float) and not isinstance(value, bool)
-        if not known or value < minimum or (above and value == minimum):
-            bound = f"above {minimum:g}" if above else f"of at least {minimum:g}"
-            given = value if known else type(value).__name__
-            raise ParameterError(field, f"must be a number of seconds {bound}, not {given}.")
 
-    return check
+def seconds(field: str, value: Any) -> None:
+    """Check for a number of seconds above 0 and of at most a day; not a number is neither."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value <= MAX_SECONDS:
+        given = bounds.shown(value) if number else type(value).__name__
+        raise ParameterError(
+            field, f"must be a number of seconds above 0 and up to {MAX_SECONDS}, not {given}."
+        )
 
 
 def pair(first: Check, second: Check) -> Check:
@@ -149,6 +150,12 @@ def rate(field: str, value: Any) -> None:
         raise ParameterError(
             field, "must be a rate such as '30/hour': a number of at least 1 a second, minute, hour or day."
         )
+
+
+def parse_rate(value: str) -> tuple[int, timedelta]:
+    """Return the number and the period of a rate such as ``30/hour``."""
+    number, _, unit = value.partition("/")
+    return int(number), timedelta(**{f"{unit}s": 1})
 
 
 def ui_options(field: str, value: Any) -> None:
@@ -217,8 +224,8 @@ def credentials(field: str, value: Any) -> None:
     known = {
         "API_KEY": api_key_source,
         "BASE_URL": url,
-        "ORGANIZATION": nullable(header_value),
-        "PROJECT": nullable(header_value),
+        "ORGANIZATION": nullable(bounds.header_value),
+        "PROJECT": nullable(bounds.header_value),
     }
     if not isinstance(value, Mapping):
         raise ParameterError(field, f"must be a mapping of names to mappings, not {type(value).__name__}.")

@@ -25,9 +25,12 @@ logger = logging.getLogger("chatkit_sessions")
 STATUS_BY_CODE: Mapping[str, int] = {
     "invalid": 400,
     "not_authenticated": 403,
+    "blocked": 403,
     "workflow_not_found": 404,
     "session_not_found": 404,
     "thread_not_found": 404,
+    "session_limit_reached": 429,
+    "throttled": 429,
     "upstream_rejected": 502,
     "upstream_invalid_response": 502,
     "upstream_rate_limited": 503,

@@ -9,7 +9,8 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.policy import DEFAULTS, WorkflowConfig, as_configuration
+from chatkit_sessions.policy import DEFAULTS, as_configuration
+from chatkit_sessions.workflows import WorkflowConfig
 
 
 class WorkflowNameField(serializers.CharField):
@@ -70,7 +71,7 @@ def session_object(session: ChatSession, *, client_secret: str = "", reused: boo
         "object": "chatkit.session",
         "status": session.shown_status,
         "client_secret": client_secret,
-        "expires_at": int(session.expires_at.timestamp()) if session.expires_at else 0,
+        "expires_at": int(session.expires_at.timestamp()),
         "user": session.identifier,
         "workflow": {
             "id": session.workflow_id,

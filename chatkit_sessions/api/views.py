@@ -14,8 +14,8 @@ from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import SessionNotFound
 from chatkit_sessions.identity import resolve_identity
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet
-from chatkit_sessions.policy import open_workflows
 from chatkit_sessions.services import Conversations, cancel_session, conversations, issue_session
+from chatkit_sessions.workflows import open_workflows
 
 from . import pages
 from .base import ChatKitView
@@ -78,7 +78,7 @@ class WorkflowListView(ChatKitView):
         """Return the workflows that are open to the caller, with their widget options."""
         settings = get_settings()
         identity = resolve_identity(settings, user=request.user, request=request._request)
-        workflows = [workflow_object(workflow) for workflow in open_workflows(settings, identity.user)]
+        workflows = [workflow_object(workflow) for workflow in open_workflows(settings, identity)]
         return Response(list_object(workflows, has_more=False))
 
 
@@ -123,7 +123,7 @@ def _valid(serializer: Any) -> dict[str, Any]:
 
 def _own_sessions(request: Request) -> ChatSessionQuerySet:
     identity = resolve_identity(get_settings(), user=request.user, request=request._request)
-    return ChatSession.objects.issued().of(user=identity.user, identifier=identity.identifier)
+    return ChatSession.objects.issued().of(identity)
 
 
 def _own_session(request: Request, session_id: str) -> ChatSession:

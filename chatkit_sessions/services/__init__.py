@@ -1,15 +1,20 @@
 """What the app does."""
 
-from .cancel import acancel_session, cancel_session
+from .cancel import BulkCancellation, acancel_session, cancel_session, cancel_sessions
+from .explain import Explanation, explain_policy
 from .issue import IssuedSession, aissue_session, issue_session
 from .threads import Conversations, conversations
 
 __all__ = [
+    "BulkCancellation",
     "Conversations",
+    "Explanation",
     "IssuedSession",
     "acancel_session",
     "aissue_session",
     "cancel_session",
+    "cancel_sessions",
     "conversations",
+    "explain_policy",
     "issue_session",
 ]

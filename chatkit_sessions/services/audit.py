@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from chatkit_sessions.client import ChatKitSession
-from chatkit_sessions.identity import client_address
+from chatkit_sessions.visitors import client_address
 
 MAX_RESPONSE_BYTES = 64 * 1024
 # In the order in which they are kept when an answer is too long; unknown fields go first, private ones next.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -13,7 +15,7 @@ from chatkit_sessions.client import APIError
 from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import InvalidRequest, NotConfigured
 from chatkit_sessions.issuers.openai import OpenAIIssuer
-from chatkit_sessions.models import ChatSession, Status
+from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, Status
 
 logger = logging.getLogger("chatkit_sessions")
 
@@ -33,20 +35,59 @@ def cancel_session(session: ChatSession, *, by: Any = None, reason: str = "") ->
     Raises:
         InvalidRequest: the reason is too long.
     """
-    if len(reason) > MAX_REASON_LENGTH:
-        raise InvalidRequest(
-            {"reason": [f"must be at most {MAX_REASON_LENGTH} characters, not {len(reason)}."]}
-        )
+    _check_reason(reason)
     if _end_here(session, by, reason):
-        signals.session_cancelled.send_robust(sender=ChatSession, session=session, by=by, reason=reason)
-    if session.cancel_requested_at is not None:
+        announce_end(session, by=by, reason=reason)
+    elif session.cancel_requested_at is not None:
         _end_at_the_api(session)
     return session
+
+
+@dataclass(frozen=True)
+class BulkCancellation:
+    """What came of cancelling many sessions.
+
+    Attributes:
+        ended: how many were running and are cancelled here.
+        due: of how many of them the API has yet to be told.
+    """
+
+    ended: int
+    due: int
+
+
+def cancel_sessions(
+    sessions: ChatSessionQuerySet, *, by: Any = None, reason: str = "", seconds: float = 10
+) -> BulkCancellation:
+    """Cancel the running ones of these sessions: here at once, at the API for at most so many seconds."""
+    _check_reason(reason)
+    until = time.monotonic() + seconds
+    ended = [session for session in sessions.running() if _end_here(session, by, reason)]
+    for session in ended:
+        signals.session_cancelled.send_robust(sender=ChatSession, session=session, by=by, reason=reason)
+    for session in ended:
+        if time.monotonic() < until and session.cancel_requested_at is not None:
+            _end_at_the_api(session)
+    return BulkCancellation(len(ended), sum(row.cancel_requested_at is not None for row in ended))
 
 
 async def acancel_session(session: ChatSession, *, by: Any = None, reason: str = "") -> ChatSession:
     """Do as ``cancel_session``."""
     return await sync_to_async(cancel_session)(session, by=by, reason=reason)
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason) > MAX_REASON_LENGTH:
+        raise InvalidRequest(
+            {"reason": [f"must be at most {MAX_REASON_LENGTH} characters, not {len(reason)}."]}
+        )
+
+
+def announce_end(session: ChatSession, *, by: Any, reason: str) -> None:
+    """Tell the receivers, and the API, that a session was cancelled here."""
+    signals.session_cancelled.send_robust(sender=ChatSession, session=session, by=by, reason=reason)
+    if session.cancel_requested_at is not None:
+        _end_at_the_api(session)
 
 
 def _end_here(session: ChatSession, by: Any, reason: str) -> bool:

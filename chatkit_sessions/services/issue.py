@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
 
 from asgiref.sync import sync_to_async
@@ -19,15 +19,28 @@ from django.utils.translation import gettext as _
 from chatkit_sessions import signals
 from chatkit_sessions.client import APIError, ChatKitSession
 from chatkit_sessions.digests import digest
-from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable
+from chatkit_sessions.exceptions import (
+    ChatKitSessionsError,
+    NotConfigured,
+    SessionRefused,
+    StorageUnavailable,
+)
 from chatkit_sessions.models import ChatSession, Status
 from chatkit_sessions.secret import Secret
 
+from . import limits
 from .audit import bounded_response, client_of
+from .cancel import announce_end
 from .order import Order, OrderArguments, place_order
+from .reuse import hand_out_again
+from .storage import is_deadlock
 from .upstream import translate
 
 logger = logging.getLogger("chatkit_sessions")
+
+# How long after DEADLINE a pending row still keeps its place: time to settle it.
+SETTLE_GRACE = timedelta(seconds=30)
+RESERVE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +90,7 @@ def issue_session(
         UpstreamError: the API did not issue it; the row says why.
         StorageUnavailable: the row could not be written or settled, or a transaction is open around the call.
     """
-    order, session = _open(
+    opened = _open(
         user=user,
         identifier=identifier,
         request=request,
@@ -89,12 +102,18 @@ def issue_session(
         max_requests_per_1_minute=max_requests_per_1_minute,
         chatkit_configuration=chatkit_configuration,
     )
+    if isinstance(opened, IssuedSession):
+        return opened
+    order, session = opened
     return _close(order, session, _call(order))
 
 
 async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
     """Do as ``issue_session``; waiting for the API blocks neither the event loop nor its database thread."""
-    order, session = await sync_to_async(_open)(**arguments)
+    opened = await sync_to_async(_open)(**arguments)
+    if isinstance(opened, IssuedSession):
+        return opened
+    order, session = opened
     outcome = await sync_to_async(_call, thread_sensitive=False)(order)
     return await sync_to_async(_close)(order, session, outcome)
 
@@ -107,46 +126,76 @@ class _Outcome:
     result: ChatKitSession | APIError
 
 
-def _open(**arguments: Unpack[OrderArguments]) -> tuple[Order, ChatSession]:
-    """Allow and reserve."""
+def _open(**arguments: Unpack[OrderArguments]) -> IssuedSession | tuple[Order, ChatSession]:
+    """Allow, and hand a running session out again or reserve a new one."""
     try:
         order = place_order(**arguments)
-    except ChatKitSessionsError as error:
+        if current := arguments.get("current_client_secret"):
+            session = hand_out_again(order, current)
+            if session is not None:
+                signals.session_reused.send_robust(sender=ChatSession, session=session)
+                return IssuedSession(client_secret=Secret(current), session=session, reused=True)
+        return order, _reserve(order)
+    except (SessionRefused, NotConfigured) as error:
         # A line and no row, so that nobody can fill the table.
         logger.info("Session refused (%s) for user %r: %s", error.code, arguments.get("user"), error)
         raise
-    return order, _reserve(order)
 
 
 def _reserve(order: Order) -> ChatSession:
     """Write the pending row and commit it: from here on the audit knows of the session, whatever happens."""
-    policy = order.policy
-    session = ChatSession(
+    for attempt in range(1, RESERVE_ATTEMPTS + 1):
+        try:
+            session, replaced = _try_to_reserve(order)
+            break
+        except StorageError as err:
+            if is_deadlock(err) and attempt < RESERVE_ATTEMPTS:
+                continue
+            logger.exception("The row of a session could not be written; the API was not asked.")
+            raise StorageUnavailable from err
+        except RuntimeError as err:  # atomic(durable=True) inside another atomic block
+            raise StorageUnavailable(
+                _(
+                    "A session cannot be issued inside transaction.atomic(): a rollback would erase its "
+                    "audit row. Call issue_session() outside the block; for a view under ATOMIC_REQUESTS, "
+                    "decorate it with transaction.non_atomic_requests."
+                )
+            ) from err
+    for old in replaced:
+        announce_end(old, by=order.identity.user, reason=old.end_reason)
+    return session
+
+
+def _try_to_reserve(order: Order) -> tuple[ChatSession, list[ChatSession]]:
+    """Lock, count, cancel what has to make room, insert and commit."""
+    with transaction.atomic(using=router.db_for_write(ChatSession), durable=True):
+        limits.lock(order, timezone.now())
+        # Read the clock behind the lock: who waited longer comes later.
+        now = timezone.now()
+        replaced = limits.check(order, now)
+        limits.replace(order, replaced, now)
+        session = _pending_row(order, now)
+        session.save(force_insert=True)
+    return session, replaced
+
+
+def _pending_row(order: Order, now: datetime) -> ChatSession:
+    policy, settings = order.policy, order.settings
+    return ChatSession(
         user=order.identity.user,
+        identity_key=order.identity.key,
         identifier=order.identifier,
         workflow_slug=policy.workflow.slug,
         workflow_id=policy["workflow_id"],
         workflow_version=policy["version"] or "",
         max_requests_per_1_minute=policy["max_requests_per_1_minute"],
         policy=policy.as_json(),
+        created_at=now,
+        expires_at=now + timedelta(seconds=settings.deadline) + SETTLE_GRACE,
         attempts=1,
-        **(client_of(order.request) if order.settings.record_client else {}),
+        address_digest=order.address_digest,
+        **(client_of(order.request) if settings.record_client else {}),
     )
-    try:
-        with transaction.atomic(using=router.db_for_write(ChatSession), durable=True):
-            session.save(force_insert=True)
-    except StorageError as err:
-        logger.exception("The row of a session could not be written; the API was not asked.")
-        raise StorageUnavailable from err
-    except RuntimeError as err:  # atomic(durable=True) inside another atomic block
-        raise StorageUnavailable(
-            _(
-                "A session cannot be issued inside transaction.atomic(): a rollback would erase its "
-                "audit row. Call issue_session() outside the block; for a view under ATOMIC_REQUESTS, "
-                "decorate it with transaction.non_atomic_requests."
-            )
-        ) from err
-    return session
 
 
 def _call(order: Order) -> _Outcome:
@@ -233,11 +282,15 @@ def _update_pending(session: ChatSession, **values: Any) -> None:
     """Change the row, if it is still the pending one that was reserved.
 
     Raises:
-        StorageError: the database failed, or somebody settled the row meanwhile.
+        StorageError: the database failed, or the row was settled or given up meanwhile.
     """
-    changed = ChatSession.objects.filter(pk=session.pk, status=Status.PENDING).update(**values)
+    pending = ChatSession.objects.filter(pk=session.pk, status=Status.PENDING)
+    if values["status"] == Status.ACTIVE:
+        # Its place was given up by now, and somebody else may have it.
+        pending = pending.filter(expires_at__gt=timezone.now())
+    changed = pending.update(**values)
     if not changed:
-        raise StorageError(f"Session {session.reference} is no longer pending.")
+        raise StorageError(f"Session {session.reference} is no longer waited for.")
     for name, value in values.items():
         setattr(session, name, value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
@@ -11,16 +12,14 @@ from django.http import HttpRequest
 from chatkit_sessions import bounds
 from chatkit_sessions.bounds import ParameterError
 from chatkit_sessions.conf import Settings, get_settings, setting_name
-from chatkit_sessions.exceptions import InvalidRequest, NotConfigured
+from chatkit_sessions.digests import digest
+from chatkit_sessions.exceptions import Blocked, InvalidRequest, NotConfigured
 from chatkit_sessions.identity import Identity, load, resolve_identity
 from chatkit_sessions.issuers.openai import OpenAIIssuer
-from chatkit_sessions.policy import (
-    SessionPolicy,
-    WorkflowConfig,
-    find_workflow,
-    from_configuration,
-    resolve_policy,
-)
+from chatkit_sessions.layers import Layer, Resolved
+from chatkit_sessions.policy import SessionPolicy, from_configuration, resolve_policy
+from chatkit_sessions.visitors import address_digest
+from chatkit_sessions.workflows import WorkflowConfig, find_workflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +28,7 @@ class Order:
 
     Attributes:
         identifier: what the API will know the person by.
+        address_digest: whose rate it counts against, for a visitor; "" for everyone else.
         parameters: those of the API's call; they may hold private state variables.
     """
 
@@ -39,6 +39,7 @@ class Order:
     issuer: OpenAIIssuer
     parameters: dict[str, Any] = field(repr=False)
     request: HttpRequest | None
+    address_digest: str
 
 
 class OrderArguments(TypedDict, total=False):
@@ -67,11 +68,13 @@ def place_order(**arguments: Unpack[OrderArguments]) -> Order:
     user, request = arguments.get("user"), arguments.get("request")
     identity = resolve_identity(settings, user=user, identifier=arguments.get("identifier"), request=request)
     values = _policy_values(settings, arguments)
-    config = find_workflow(settings, arguments.get("workflow"), identity.user)
-    policy = resolve_policy(settings, config, values)
+    config = find_workflow(settings, arguments.get("workflow"), identity)
+    policy = resolve_policy(settings, config, identity, values)
+    if policy.blocked_by is not None:
+        raise Blocked
     issuer = OpenAIIssuer(settings, policy["credentials"])
     known_as = identity.identifier_for(config.slug, isolate_history=policy["isolate_history"])
-    variables = _state_variables(settings, config, arguments)
+    variables, recorded = _state_variables(settings, config, arguments)
     try:
         parameters = issuer.prepare(identifier=known_as, policy=policy, state_variables=variables)
     except ParameterError as err:
@@ -81,10 +84,11 @@ def place_order(**arguments: Unpack[OrderArguments]) -> Order:
         settings=settings,
         identity=identity,
         identifier=known_as,
-        policy=policy,
+        policy=policy.with_values(recorded),
         issuer=issuer,
         parameters=parameters,
         request=request,
+        address_digest=address_digest(request) if request is not None and identity.is_visitor else "",
     )
 
 
@@ -108,28 +112,39 @@ def _policy_values(settings: Settings, arguments: OrderArguments) -> dict[str, A
 
 def _state_variables(
     settings: Settings, workflow: WorkflowConfig, arguments: OrderArguments
-) -> dict[str, Any]:
-    """Merge the state variables, the browser's own lowest, and check them as a whole."""
-    merged: dict[str, Any] = {}
-    client, argument = arguments.get("client_state_variables"), arguments.get("state_variables")
-    if client:
-        _check(bounds.state_variables, "state_variables", client)
-        if foreign := sorted(set(client) - set(settings.client_state_variables)):
-            raise InvalidRequest(
-                {
-                    "state_variables": [
-                        f"must not have {foreign[0]!r}: CLIENT_STATE_VARIABLES does not list it."
-                    ]
-                }
-            )
-        merged |= client
-    merged |= _site_state_variables(settings, workflow.slug, arguments)
-    merged |= workflow.get("state_variables", {})
+) -> tuple[dict[str, Any], dict[str, Resolved]]:
+    """Return the merged state variables, the browser's own lowest, and what the audit keeps of them."""
+    argument = arguments.get("state_variables")
     if argument is not None:
         _check(bounds.state_variables, "state_variables", argument)
-        merged |= argument
+    merged: dict[str, Any] = {}
+    layers: dict[str, str] = {}
+    for layer, variables in (
+        (Layer.BROWSER, _client_state_variables(settings, arguments)),
+        (Layer.SETTING, _site_state_variables(settings, workflow.slug, arguments)),
+        (Layer.WORKFLOW, workflow.get("state_variables", {})),
+        (Layer.ARGUMENT, argument or {}),
+    ):
+        merged.update(variables)
+        layers.update(dict.fromkeys(variables, layer.value))
     _check(bounds.state_variables, "state_variables", merged)
-    return merged
+    if not merged:
+        return merged, {}
+    # Their values may be private and large: the audit keeps the names, and a digest to tell a change by.
+    record = {"digest": digest(json.dumps(merged, sort_keys=True)), "names": layers}
+    return merged, {
+        "state_variables": Resolved(record, max(map(Layer, layers.values()), key=list(Layer).index))
+    }
+
+
+def _client_state_variables(settings: Settings, arguments: OrderArguments) -> Mapping[str, Any]:
+    variables = arguments.get("client_state_variables") or {}
+    _check(bounds.state_variables, "state_variables", variables)
+    if foreign := sorted(set(variables) - set(settings.client_state_variables)):
+        raise InvalidRequest(
+            {"state_variables": [f"must not have {foreign[0]!r}: CLIENT_STATE_VARIABLES does not list it."]}
+        )
+    return variables
 
 
 def _site_state_variables(settings: Settings, slug: str, arguments: OrderArguments) -> Mapping[str, Any]:

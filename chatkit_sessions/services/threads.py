@@ -21,7 +21,8 @@ from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import InvalidRequest, ThreadNotFound
 from chatkit_sessions.identity import Identity, resolve_identity
 from chatkit_sessions.issuers.openai import OpenAIIssuer
-from chatkit_sessions.policy import find_workflow, resolve_policy
+from chatkit_sessions.policy import resolve_policy
+from chatkit_sessions.workflows import find_workflow
 
 from .upstream import translate
 
@@ -75,8 +76,8 @@ def conversations(*, user: Any = None, request: Any = None, workflow: str | None
     """
     settings = get_settings()
     identity: Identity = resolve_identity(settings, user=user, request=request)
-    config = find_workflow(settings, workflow, identity.user)
-    policy = resolve_policy(settings, config, {})
+    config = find_workflow(settings, workflow, identity)
+    policy = resolve_policy(settings, config, identity, {})
     return Conversations(
         client=OpenAIIssuer(settings, policy["credentials"]).client,
         identifier=identity.identifier_for(config.slug, isolate_history=policy["isolate_history"]),
