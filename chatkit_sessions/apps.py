@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import register
 from django.utils.translation import gettext_lazy as _
 
@@ -15,7 +15,13 @@ class ChatKitSessionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and list overrides on the admin pages of users and groups."""
         from chatkit_sessions.checks import check_settings
 
         register(check_settings, "chatkit_sessions")
+        if apps.is_installed("django.contrib.admin"):
+            from django.contrib import admin
+
+            from chatkit_sessions.admin.related import list_overrides_beside
+
+            list_overrides_beside(admin.site)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
-from chatkit_sessions import conf
-from chatkit_sessions.models import ChatSession, Status, Workflow
-from chatkit_sessions.policy import LAYER_LABELS, Layer
-from chatkit_sessions.services import cancel_session
-from chatkit_sessions.services.cancel import MAX_REASON_LENGTH
+from chatkit_sessions.models import ChatSession, Status, known_slugs
+from chatkit_sessions.policy import describe_policy
+
+from .ending import ask_or_end
 
 
 class ShownStatusFilter(admin.SimpleListFilter):
@@ -46,9 +43,7 @@ class WorkflowFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Offer the workflows of the settings and of the admin."""
-        settings, _problems = conf.read()
-        slugs = {*settings.workflows, *Workflow.objects.values_list("slug", flat=True)}
-        return [(slug, slug) for slug in sorted(slugs)]
+        return [(slug, slug) for slug in known_slugs()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ChatSession]) -> QuerySet[ChatSession]:
         """Narrow the list."""
@@ -149,16 +144,7 @@ class ChatSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic i
     def policy_table(self, session: ChatSession) -> SafeString:
         """Show each value with the layer that it came from."""
         rows = format_html_join(
-            "",
-            "<tr><th scope='row'>{}</th><td>{}</td><td>{}</td></tr>",
-            (
-                (
-                    name,
-                    _("none") if item["value"] in (None, "") else str(item["value"]),
-                    LAYER_LABELS[Layer(item["layer"])],
-                )
-                for name, item in session.policy.items()
-            ),
+            "", "<tr><th scope='row'>{}</th><td>{}</td><td>{}</td></tr>", describe_policy(session.policy)
         )
         heads = format_html_join(
             "", "<th scope='col'>{}</th>", ((_("value of"),), (_("value"),), (_("from"),))
@@ -175,46 +161,8 @@ class ChatSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic i
         self, request: HttpRequest, queryset: QuerySet[ChatSession]
     ) -> HttpResponseBase | None:
         """Ask first, then cancel those that are running."""
-        running = queryset.running()  # type: ignore[attr-defined]  # ChatSessionQuerySet
-        if "confirmed" not in request.POST:
-            return TemplateResponse(
-                request,
-                "admin/chatkit_sessions/chatsession/cancel.html",
-                {
-                    **self.admin_site.each_context(request),
-                    "title": _("Cancel chat sessions"),
-                    "opts": self.model._meta,
-                    "selected": queryset,
-                    "running": running.select_related("user"),
-                },
-            )
-        ended = [
-            cancel_session(
-                session, by=request.user, reason=request.POST.get("reason", "")[:MAX_REASON_LENGTH]
-            )
-            for session in running
-        ]
-        self._report(request, ended)
-        return None
-
-    def _report(self, request: HttpRequest, ended: list[ChatSession]) -> None:
-        for session in ended:
-            self.log_change(request, session, [{"changed": {"fields": [str(_("status"))]}}])
-        told = [session for session in ended if session.cancel_requested_at is None]
-        if told:
-            text = ngettext("%(n)d session was cancelled.", "%(n)d sessions were cancelled.", len(told))
-            messages.success(request, text % {"n": len(told)})
-        if due := len(ended) - len(told):
-            text = ngettext(
-                "%(n)d session is cancelled here, but the API could not be told yet.",
-                "%(n)d sessions are cancelled here, but the API could not be told yet.",
-                due,
-            )
-            messages.warning(request, text % {"n": due})
-        if not ended:
-            messages.info(
-                request, _("None of the selected sessions is running, so there is nothing to cancel.")
-            )
+        sessions: Any = queryset
+        return ask_or_end(self, request, action="cancel_sessions", selected=queryset, sessions=sessions)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Ask for the permission of its own that cancelling has."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from chatkit_sessions.models import Workflow
+from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, Workflow
+
+from .ending import EndRunningSessionsMixin
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class WorkflowAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
     """Everything that may differ from one workflow to another."""
 
     list_display = ("slug", "name", "workflow_id", "version", "is_active", "expires_after", "updated_at")
@@ -21,6 +24,7 @@ class WorkflowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     filter_horizontal = ("groups",)
     readonly_fields = ("created_at", "updated_at")
     save_on_top = True
+    actions = ("end_running_sessions",)
     fieldsets = (
         (None, {"fields": ("slug", "name", "workflow_id", "version", "credentials", "is_active")}),
         (_("Who may start it"), {"fields": ("groups", "allow_anonymous")}),
@@ -53,6 +57,10 @@ class WorkflowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
         ),
         (_("Data"), {"fields": ("state_variables", "ui_options", "created_at", "updated_at")}),
     )
+
+    def sessions_of(self, queryset: QuerySet[Workflow]) -> ChatSessionQuerySet:
+        """Return the sessions of the workflows."""
+        return ChatSession.objects.filter(workflow_slug__in=queryset.values("slug"))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Workflow | None = None) -> Any:
         """Keep the slug: pages and audit rows name it."""

@@ -1,0 +1,90 @@
+"""Ending sessions from the admin: ask first, then do it and say what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.options import ModelAdmin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from chatkit_sessions.models import ChatSessionQuerySet
+from chatkit_sessions.services import BulkCancellation, cancel_sessions
+
+# Sessions named on the page that asks; beyond that it says how many more there are.
+SHOWN = 50
+
+
+def ask_or_end(
+    model_admin: ModelAdmin[Any],
+    request: HttpRequest,
+    *,
+    action: str,
+    selected: QuerySet[Any],
+    sessions: ChatSessionQuerySet,
+) -> TemplateResponse | None:
+    """Answer the page that asks, or, once that was confirmed, end the running sessions and report."""
+    running = sessions.running()
+    if "confirmed" in request.POST:
+        reason = request.POST.get("reason", "")[:255]
+        for row in running:
+            model_admin.log_change(request, row, str(_("Cancelled.")))
+        report(request, cancel_sessions(sessions, by=request.user, reason=reason))
+        return None
+    count = running.count()
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": _("Cancel chat sessions"),
+        "opts": model_admin.opts,
+        "action": action,
+        "selected": [row.pk for row in selected],
+        "running": running.select_related("user")[:SHOWN],
+        "count": count,
+        "more": max(count - SHOWN, 0),
+    }
+    return TemplateResponse(request, "admin/chatkit_sessions/cancel_sessions.html", context)
+
+
+def report(request: HttpRequest, result: BulkCancellation) -> None:
+    """Say truthfully how many were ended, and of how many the API has yet to be told."""
+    if told := result.ended - result.due:
+        text = ngettext("%(n)d session was cancelled.", "%(n)d sessions were cancelled.", told)
+        messages.success(request, text % {"n": told})
+    if result.due:
+        text = ngettext(
+            "%(n)d session is cancelled here, but the API could not be told yet.",
+            "%(n)d sessions are cancelled here, but the API could not be told yet.",
+            result.due,
+        )
+        messages.warning(request, text % {"n": result.due})
+    if not result.ended:
+        messages.info(request, _("None of these sessions is running, so there is nothing to cancel."))
+
+
+class EndRunningSessionsMixin:
+    """An action that ends the running sessions which the selected objects speak of."""
+
+    def sessions_of(self, queryset: QuerySet[Any]) -> ChatSessionQuerySet:
+        """Return the sessions that the selected objects speak of."""
+        raise NotImplementedError
+
+    @admin.action(description=_("End running sessions"), permissions=["end_sessions"])
+    def end_running_sessions(
+        self: Any, request: HttpRequest, queryset: QuerySet[Any]
+    ) -> TemplateResponse | None:
+        """Ask first, then end them."""
+        return ask_or_end(
+            self,
+            request,
+            action="end_running_sessions",
+            selected=queryset,
+            sessions=self.sessions_of(queryset),
+        )
+
+    def has_end_sessions_permission(self, request: HttpRequest) -> bool:
+        """Ask for the permission to cancel sessions."""
+        return bool(request.user.has_perm("chatkit_sessions.cancel_chatsession"))

@@ -1,0 +1,136 @@
+"""Overrides: exceptions for one user or one group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.widgets import AutocompleteSelect
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from chatkit_sessions import policy
+from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, PolicyOverride, known_slugs
+from chatkit_sessions.services import explain_policy
+
+from .ending import EndRunningSessionsMixin
+
+
+class EffectivePolicyForm(forms.Form):
+    """Whose policy to show."""
+
+    user: forms.Field = forms.ModelChoiceField(queryset=None, label=_("User"))
+    workflow = forms.ChoiceField(label=_("Workflow"))
+
+    def __init__(self, *args: Any, admin_site: admin.AdminSite, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        users = get_user_model()
+        user_field: Any = self.fields["user"]
+        user_field.queryset = users._default_manager.all()
+        if admin_site.is_registered(users):
+            relation: Any = PolicyOverride._meta.get_field("user")
+            user_field.widget = AutocompleteSelect(relation, admin_site, choices=user_field.choices)
+        workflow_field: Any = self.fields["workflow"]
+        workflow_field.choices = [(slug, slug) for slug in known_slugs()]
+
+
+@admin.register(PolicyOverride)
+class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Who is treated otherwise, how long and why."""
+
+    list_display = (
+        "target",
+        "workflow",
+        "is_blocked",
+        *policy.OVERRIDE_FIELDS,
+        "valid_from",
+        "valid_until",
+        "reason",
+    )
+    list_select_related = ("user", "group")
+    list_filter = ("is_blocked", "group")
+    search_fields = (
+        f"user__{get_user_model().USERNAME_FIELD}__exact",
+        "group__name__exact",
+        "workflow_slug__exact",
+    )
+    search_help_text = _("A user name, a group's name or a workflow, spelled exactly.")
+    autocomplete_fields = ("user", "group")
+    readonly_fields = ("created_by", "created_at")
+    actions = ("end_running_sessions",)
+    change_list_template = "admin/chatkit_sessions/policyoverride/change_list.html"
+    fieldsets = (
+        (
+            None,
+            {
+                "description": _(
+                    "For one user or one group. A user's override wins over a group's, one for a workflow "
+                    "over one for all of them, value by value; among equals the stricter value wins."
+                ),
+                "fields": ("user", "group", "workflow_slug"),
+            },
+        ),
+        (
+            _("Values"),
+            {
+                "description": _("Blank: decided by the workflow and the settings."),
+                "fields": ("is_blocked", *policy.OVERRIDE_FIELDS),
+            },
+        ),
+        (_("When and why"), {"fields": ("valid_from", "valid_until", "reason", "created_by", "created_at")}),
+    )
+
+    @admin.display(description=_("for"))
+    def target(self, override: PolicyOverride) -> str:
+        """Show whom it is for."""
+        return override.target
+
+    @admin.display(description=_("workflow"), ordering="workflow_slug")
+    def workflow(self, override: PolicyOverride) -> Any:
+        """Show the workflow."""
+        return override.workflow_slug or _("all")
+
+    def save_model(self, request: HttpRequest, obj: PolicyOverride, form: Any, change: bool) -> None:
+        """Remember who made it."""
+        if not change:
+            obj.created_by = request.user  # type: ignore[assignment]  # signed in, or they would not be here
+        super().save_model(request, obj, form, change)
+
+    def sessions_of(self, queryset: QuerySet[PolicyOverride]) -> ChatSessionQuerySet:
+        """Return the sessions of the people and workflows that the overrides speak of."""
+        spoken_of = Q(pk__in=[])
+        for override in queryset:
+            who = Q(user=override.user_id) if override.user_id else Q(user__groups=override.group_id)
+            spoken_of |= who & (Q(workflow_slug=override.workflow_slug) if override.workflow_slug else Q())
+        return ChatSession.objects.filter(pk__in=ChatSession.objects.filter(spoken_of).values("pk"))
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that explains the effective policy."""
+        view = self.admin_site.admin_view(self.effective_policy)
+        return [path("effective/", view, name="chatkit_sessions_effective_policy"), *super().get_urls()]
+
+    def effective_policy(self, request: HttpRequest) -> TemplateResponse:
+        """Show what a user gets of a workflow, where each value comes from, and what would happen now."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        form = EffectivePolicyForm(request.GET or None, admin_site=self.admin_site)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Effective policy"),
+            "opts": self.opts,
+            "form": form,
+            "media": self.media + form.media,
+            "now": timezone.now(),
+        }
+        if form.is_valid():
+            user = form.cleaned_data["user"]
+            context["explained"] = explain_policy(user=user, workflow=form.cleaned_data["workflow"])
+            context["overrides"] = PolicyOverride.objects.for_user(user).select_related("user", "group")
+        return TemplateResponse(request, "admin/chatkit_sessions/policyoverride/effective.html", context)
