@@ -62,16 +62,29 @@ def integer(minimum: int, maximum: int | None = None) -> Check:
         too_large = type(value) is int and value > largest
         open_ended = maximum is None and not too_large
         bound = f"of at least {minimum}" if open_ended else f"from {minimum} to {largest}"
-        given = str(value)[:40] if type(value) is int else type(value).__name__
+        given = shown(value) if type(value) is int else type(value).__name__
         raise ParameterError(field, f"must be an integer {bound}, not {given}.")
 
     return check
+
+
+def shown(number: float) -> str:
+    """Return a number as it can stand in a message."""
+    # Python refuses to write an integer of more than 4300 digits.
+    huge = isinstance(number, int) and number.bit_length() > 128
+    return "a number of more than 38 digits" if huge else str(number)
 
 
 def boolean(field: str, value: Any) -> None:
     """Check for true or false."""
     if not isinstance(value, bool):
         raise ParameterError(field, f"must be true or false, not {type(value).__name__}.")
+
+
+def header_value(field: str, value: Any) -> None:
+    """Check for text that can stand in a header; it may be a key, so it is never shown."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ParameterError(field, "must be a string of visible ASCII characters.")
 
 
 def choice(*allowed: str) -> Check:
@@ -143,8 +156,15 @@ def _state_variable(field: str, key: Any, value: Any) -> None:
             name,
             f"must be a string, a number or a boolean, not {type(value).__name__}.",
         )
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif not _is_finite(value):
         raise ParameterError(name, "must be a finite number.")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every floating-point number
+        return False
 
 
 def _encodable(value: str) -> bool:
@@ -183,7 +203,6 @@ LIST_CHECKS: Mapping[str, Check] = {
     "order": choice("asc", "desc"),
     "after": text(),
     "before": text(),
-    "user": USER,
 }
 
 

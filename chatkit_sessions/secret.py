@@ -8,8 +8,11 @@ from typing import Any, NoReturn
 
 REMOVED = "[removed]"
 # Keys (sk-...), client secrets (ek_... at the API, cks_... of this package) and bearer headers, wherever a
-# text repeats them: a wrong key, for one, is partly echoed by the API's own message.
-_TOKENS = re.compile(r"\b(?:sk-|ek_|cks_)[\w*.\-]+|\bBearer\s+\S+", re.IGNORECASE)
+# text repeats them, and whatever is shown with its middle masked: a wrong key is echoed so by the API.
+_TOKENS = re.compile(
+    r"\b(?:sk-|ek_|cks_)[\w*.\-]*[\w*\-]|\bBearer\s+\S+|\b[\w.\-]{1,64}\*{3,}(?:[\w*.\-]*[\w*\-])?",
+    re.IGNORECASE,
+)
 
 
 class Secret(str):
@@ -22,6 +25,12 @@ class Secret(str):
 
     def __repr__(self) -> str:
         return "<secret>"
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("A secret is never pickled: pass the session's reference instead.")

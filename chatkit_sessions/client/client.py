@@ -11,6 +11,7 @@ import requests
 
 from chatkit_sessions import bounds
 from chatkit_sessions.bounds import ParameterError
+from chatkit_sessions.secret import Secret
 
 from .errors import APIResponseValidationError, strip_frames
 from .parameters import (
@@ -48,8 +49,9 @@ class ChatKitClient:
         session: a ``requests.Session`` of your own; by default one is shared in this process.
         max_expires_after: seconds; the API's published bound on a session's lifetime.
 
-    Every method raises ``ParameterError`` before anything is sent when an argument is out of its published
-    bounds, and ``APIError`` when the API does not do what it was asked.
+    The constructor raises ``ParameterError`` for a key or a name that cannot stand in a header. Every method
+    raises it before anything is sent when an argument is out of its published bounds, and ``APIError`` when
+    the API does not do what it was asked.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class ChatKitClient:
         session: requests.Session | None = None,
         max_expires_after: int = bounds.MAX_EXPIRES_AFTER_SECONDS,
     ) -> None:
+        # Hidden at once: debug pages show the arguments of the functions on the way to an error.
+        api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         self._transport = Transport(
             api_key,
             base_url=base_url,
@@ -87,15 +91,17 @@ class ChatKitClient:
         rate_limits: RateLimitsParam | None = None,
     ) -> ChatKitSession:
         """Create a session and return it with its client secret."""
-        body = _given(
-            user=user,
-            workflow=workflow,
-            chatkit_configuration=chatkit_configuration,
-            expires_after=expires_after,
-            rate_limits=rate_limits,
-        )
+        body = {
+            "user": user,
+            "workflow": workflow,
+            **_given(
+                chatkit_configuration=chatkit_configuration,
+                expires_after=expires_after,
+                rate_limits=rate_limits,
+            ),
+        }
         bounds.check_session(body, max_expires_after=self._max_expires_after)
-        return self._call("POST", "/chatkit/sessions", ChatKitSession.parse, body=body)
+        return self._call("POST", "/chatkit/sessions", _new_session, body=_as_dicts(body))
 
     def cancel_session(self, session_id: str) -> ChatKitSession:
         """Cancel a session, so that its client secret is refused from now on."""
@@ -118,7 +124,8 @@ class ChatKitClient:
 
         ``user`` is required here although not by the API, which answers every user's threads without it.
         """
-        query = _query(user=user, limit=limit, order=order, after=after, before=before)
+        bounds.USER("user", user)
+        query = {"user": user, **_query(limit=limit, order=order, after=after, before=before)}
         return self._page("/chatkit/threads", ChatKitThread.parse, query)
 
     def iter_threads(
@@ -193,6 +200,18 @@ def _query(**arguments: Any) -> dict[str, Any]:
     for name, value in query.items():
         bounds.LIST_CHECKS[name](name, value)
     return query
+
+
+def _as_dicts(value: Any) -> Any:
+    """Return mappings as the dicts that JSON can be made of."""
+    return {key: _as_dicts(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _new_session(data: Any) -> ChatKitSession:
+    session = ChatKitSession.parse(data)
+    if not session.client_secret:
+        raise APIResponseValidationError("The answer has an empty 'client_secret'.")
+    return session
 
 
 def _segment(identifier: str) -> str:

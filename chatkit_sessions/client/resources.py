@@ -135,11 +135,7 @@ class ChatKitSession(Resource):
         session = super().parse(data)
         secret = Secret(session.client_secret)
         raw = {key: value for key, value in session.raw.items() if key != "client_secret"}
-        try:
-            raw = redact(raw, secret)
-        except RecursionError:
-            raise APIResponseValidationError("The answer is nested too deeply.") from None
-        return dataclasses.replace(session, client_secret=secret, raw=raw)
+        return dataclasses.replace(session, client_secret=secret, raw=redact(raw, secret))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +233,8 @@ _ITEM_CLASSES: dict[str, type[ThreadItem]] = {
 def parse_item(data: Any) -> ThreadItem:
     """Read an item as the class of its type."""
     kind = data.get("type") if isinstance(data, Mapping) else None
-    return _ITEM_CLASSES.get(str(kind), ThreadItem).parse(data)
+    known = _ITEM_CLASSES.get(kind, ThreadItem) if isinstance(kind, str) else ThreadItem
+    return known.parse(data)
 
 
 T = TypeVar("T")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import email.utils
-import json
 import os
-import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3 import exceptions as urllib3_errors
 
+from chatkit_sessions import bounds
 from chatkit_sessions.secret import Secret, redact
 
+from . import answers, retries
+from .answers import Answer
 from .errors import (
     APIConnectionError,
     APIError,
@@ -27,10 +27,6 @@ from .errors import (
     strip_frames,
 )
 
-MAX_ANSWER_BYTES = 1024 * 1024
-# A longer wait than this, in seconds, is not worth a request's time: the caller is told instead.
-MAX_RETRY_AFTER = 60.0
-_RETRIED_STATUSES = frozenset({408, 409, 429})
 _MAX_MESSAGE_LENGTH = 1000
 
 
@@ -45,31 +41,14 @@ class BearerAuth(AuthBase):
         return request
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A successful answer.
-
-    Attributes:
-        data: the decoded JSON; may hold a client secret, so it is hidden.
-        attempts: how many requests were sent.
-    """
-
-    data: Any
-    status_code: int
-    request_id: str
-    attempts: int
-
-    def __repr__(self) -> str:
-        return f"<Answer {self.status_code} {self.request_id}>"
-
-
 _shared: dict[int, requests.Session] = {}
 
 
 def shared_session() -> requests.Session:
     """Return this process's pooled ``requests.Session``; a forked child gets one of its own."""
     pid = os.getpid()
-    if pid not in _shared:
+    session = _shared.get(pid)
+    if session is None:
         session = requests.Session()
         adapter = HTTPAdapter(pool_maxsize=32)
         session.mount("https://", adapter)
@@ -78,7 +57,7 @@ def shared_session() -> requests.Session:
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         _shared.clear()
         _shared[pid] = session
-    return _shared[pid]
+    return session
 
 
 class Transport:
@@ -96,6 +75,8 @@ class Transport:
         deadline: float,
         session: requests.Session | None,
     ) -> None:
+        # What cannot stand in a header would be shown, key included, by the error of a library below.
+        bounds.header_value("api_key", api_key)
         self._api_key = Secret(api_key)
         self._base_url = base_url.rstrip("/")
         self._timeout = timeout
@@ -107,10 +88,10 @@ class Transport:
             "User-Agent": "django-chatkit-sessions",
             "OpenAI-Beta": "chatkit_beta=v1",
         }
-        if organization:
-            self._headers["OpenAI-Organization"] = organization
-        if project:
-            self._headers["OpenAI-Project"] = project
+        for name, value in {"organization": organization, "project": project}.items():
+            if value:
+                bounds.header_value(name, value)
+                self._headers[f"OpenAI-{name.title()}"] = value
 
     def send(
         self,
@@ -123,7 +104,7 @@ class Transport:
         """Send one request, and again where that is safe, within the deadline.
 
         Raises:
-            APIError: the answer is an error, no answer, or not JSON.
+            APIError: the answer is an error, no answer, or not usable JSON.
         """
         ends = time.monotonic() + self._deadline
         attempt = 1
@@ -132,7 +113,7 @@ class Transport:
                 return self._attempt(method, path, params, body, ends=ends, attempt=attempt)
             except APIError as error:
                 error.attempts = attempt
-                wait = self._wait_before_retry(error, attempt)
+                wait = retries.wait_before_retry(error, attempt=attempt, max_retries=self._max_retries)
                 if wait is None or time.monotonic() + wait >= ends:
                     strip_frames(error)
                     raise
@@ -151,8 +132,9 @@ class Transport:
     ) -> Answer:
         left = max(ends - time.monotonic(), 0.001)
         connect, read = self._timeout
+        session = self._session or shared_session()
         try:
-            with (self._session or shared_session()).request(
+            with session.request(
                 method,
                 self._base_url + path,
                 params=params,
@@ -161,109 +143,51 @@ class Transport:
                 auth=BearerAuth(self._api_key),
                 timeout=(min(connect, left), min(read, left)),
                 allow_redirects=False,
+                hooks={"response": [*session.hooks["response"], _forget_location]},
                 stream=True,
             ) as response:
-                content = _read(response, ends)
-        except requests.RequestException as err:
+                content = answers.read(response, ends)
+        # Beside its own errors, which are OSErrors, requests lets through some of those below it.
+        except (OSError, ValueError, urllib3_errors.HTTPError) as err:
             raise _transport_error(err) from err
-        request_id = response.headers.get("x-request-id", "")[:255]
-        data = _decode(content)
+        data = answers.decode(content)
         if response.status_code >= 400:
-            raise self._status_error(response, data, request_id)
-        if not response.ok or response.status_code >= 300 or data is _NOT_JSON:
-            what = "a redirect, which is never followed" if response.is_redirect else "not JSON"
-            raise APIResponseValidationError(
-                f"The answer is {what}.",
-                status_code=response.status_code,
-                request_id=request_id,
-            )
-        return Answer(
-            data=data,
-            status_code=response.status_code,
-            request_id=request_id,
-            attempts=attempt,
-        )
+            raise self._status_error(response, data)
+        if response.status_code >= 300:
+            raise answers.invalid("The answer is a redirect, which is never followed.", response)
+        if data is answers.UNUSABLE:
+            raise answers.invalid("The answer is not JSON that can be used.", response)
+        return Answer(data=data, attempts=attempt, **answers.source(response))
 
-    def _status_error(self, response: requests.Response, data: Any, request_id: str) -> APIError:
+    def _status_error(self, response: requests.Response, data: Any) -> APIError:
         error = data.get("error") if isinstance(data, Mapping) else None
-        details = redact(error if isinstance(error, Mapping) else {}, self._api_key)
-        message = details.get("message")
+        said = error if isinstance(error, Mapping) else {}
+        message = self._cleaned(said.get("message")) or self._cleaned(response.reason) or "no message"
         return status_error_class(response.status_code)(
-            str(message or response.reason or "no message")[:_MAX_MESSAGE_LENGTH],
-            status_code=response.status_code,
-            request_id=request_id,
-            code=_short_text(details.get("code")),
-            param=_short_text(details.get("param")),
-            retry_after=_retry_after(response.headers),
-            retryable=_retryable(response),
+            message,
+            **answers.source(response),
+            code=self._cleaned(said.get("code"), answers.MAX_WORD_LENGTH),
+            param=self._cleaned(said.get("param"), answers.MAX_WORD_LENGTH),
+            retry_after=retries.retry_after(response.headers),
+            retryable=retries.is_retryable(response),
         )
 
-    def _wait_before_retry(self, error: APIError, attempt: int) -> float | None:
-        """Return the seconds to wait, or None when there is to be no other attempt."""
-        if attempt > self._max_retries or not error.retryable:
-            return None
-        if error.retry_after is not None:
-            return error.retry_after if error.retry_after <= MAX_RETRY_AFTER else None
-        backoff: float = min(0.5 * 2 ** (attempt - 1), 8.0)
-        return backoff * (1 - 0.25 * random.random())  # noqa: S311 - jitter, no secret
+    def _cleaned(self, value: Any, length: int = _MAX_MESSAGE_LENGTH) -> str | None:
+        """Return text of the API without keys and secrets, shortened; what is no text says nothing."""
+        return str(redact(value, self._api_key))[:length] if isinstance(value, str) else None
 
 
-_NOT_JSON = object()
+def _forget_location(response: requests.Response, **options: Any) -> None:
+    """Keep requests from preparing to follow a redirect: it would first read all of the answer."""
+    response.headers.pop("location", None)
 
 
-def _decode(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return _NOT_JSON
-
-
-def _read(response: requests.Response, ends: float) -> bytes:
-    """Read an answer of at most 1 MiB, until the deadline."""
-    content = b""
-    for chunk in response.iter_content(16 * 1024):
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise APIResponseValidationError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes.")
-        if time.monotonic() > ends:
-            raise APITimeoutError("The answer did not end in time.")
-    return content
-
-
-def _transport_error(error: requests.RequestException) -> APIError:
-    # A timeout while the body is read reaches us as a ConnectionError around urllib3's ReadTimeoutError.
-    if isinstance(error, requests.ReadTimeout) or "Read timed out" in str(error):
+def _transport_error(error: Exception) -> APIError:
+    if isinstance(error, requests.ReadTimeout):
         return APITimeoutError("The API did not answer in time.")
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return APIResponseValidationError("The answer was cut short.")
-    if isinstance(error, requests.exceptions.ContentDecodingError):
-        return APIResponseValidationError("The answer's compression cannot be read.")
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return APIResponseValidationError("The answer's headers cannot be read.")
     reason = redact(str(error))[:_MAX_MESSAGE_LENGTH]
-    return APIConnectionError(f"No connection to the API: {reason}", retryable=True)
-
-
-def _retryable(response: requests.Response) -> bool:
-    told = response.headers.get("x-should-retry")
-    if told in {"true", "false"}:
-        return told == "true"
-    return response.status_code in _RETRIED_STATUSES or response.status_code >= 500
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of ``retry-after-ms`` or ``Retry-After`` (seconds or a date), or None."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
-    try:
-        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return max(date.timestamp() - time.time(), 0.0)
-
-
-def _short_text(value: Any) -> str | None:
-    return value[:255] if isinstance(value, str) else None
+    # A ValueError is about the address: it will be as wrong the next time.
+    retryable = not isinstance(error, ValueError)
+    return APIConnectionError(f"No connection to the API: {reason}", retryable=retryable)

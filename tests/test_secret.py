@@ -1,0 +1,102 @@
+import copy
+import json
+import pickle
+import pprint
+import time
+from typing import Any
+
+import pytest
+
+from chatkit_sessions.secret import REMOVED, Secret, redact
+
+VALUE = "ek_" + "sentinel" * 3
+
+
+def test_a_secret_is_the_string_it_is() -> None:
+    secret = Secret(VALUE)
+    assert secret == VALUE
+    assert hash(secret) == hash(VALUE)
+    assert f"{secret}" == str(secret) == secret + "" == VALUE
+    assert json.dumps({"client_secret": secret}) == f'{{"client_secret": "{VALUE}"}}'
+    assert not Secret("")
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        repr(Secret(VALUE)),
+        f"{Secret(VALUE)!r}",
+        "%r" % Secret(VALUE),  # noqa: UP031 (it is one more way to show it)
+        repr({"key": [Secret(VALUE)]}),
+        repr((Secret(VALUE),)),
+        pprint.pformat({"key": Secret(VALUE)}),  # as Django's debug page does
+        repr(Secret("")),
+    ],
+)
+def test_a_secret_does_not_show_itself(shown: str) -> None:
+    assert VALUE not in shown
+    assert "<secret>" in shown
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("holder", [Secret(VALUE), [Secret(VALUE)], {"a": Secret(VALUE)}])
+def test_a_secret_is_never_pickled(holder: Any, protocol: int) -> None:
+    with pytest.raises(
+        TypeError, match=r"^A secret is never pickled: pass the session's reference instead\.$"
+    ):
+        pickle.dumps(holder, protocol)
+
+
+def test_a_secret_is_its_own_copy() -> None:
+    secret = Secret(VALUE)
+    assert copy.copy(secret) is secret
+    assert copy.deepcopy({"a": secret})["a"] is secret
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("sk-abc", REMOVED),
+        ("key sk-proj-a_b-c.d9 end", f"key {REMOVED} end"),
+        ("SK-ABC", REMOVED),
+        ("sk-ab****xyz.", f"{REMOVED}."),
+        ("ek_123, ek_456", f"{REMOVED}, {REMOVED}"),
+        ("cks_" + "a" * 43, REMOVED),
+        ("Authorization: Bearer abc.def/ghi=", f"Authorization: {REMOVED}"),
+        ("bearer\tabc", REMOVED),
+        ("abcd****wxyz", REMOVED),
+        ("a.b-c***", REMOVED),
+        ("task-force, desk-top, geek_1", "task-force, desk-top, geek_1"),
+        ("a**b, **bold**, ****", "a**b, **bold**, ****"),
+        ("sk- and ek_", "sk- and ek_"),
+        ("the bearer", "the bearer"),
+        ("", ""),
+    ],
+)
+def test_what_looks_like_a_secret_is_removed(text: str, left: str) -> None:
+    assert redact(text) == left
+
+
+def test_given_secrets_are_removed_wherever_they_are() -> None:
+    value = {
+        "a": "x hush x",
+        "hush": ["hush", {"b": ["hushhush"]}],
+        "n": [1, 2.5, True, None],
+        "other": "psst",
+    }
+    assert redact(value, "hush", "", Secret("psst")) == {
+        "a": "x [removed] x",
+        "[removed]": ["[removed]", {"b": ["[removed][removed]"]}],
+        "n": [1, 2.5, True, None],
+        "other": "[removed]",
+    }
+    assert value["other"] == "psst"  # the original is as it was
+
+
+@pytest.mark.parametrize(
+    "text", ["a-" * 500_000, "sk-" * 300_000, "Bearer " * 150_000, "x*" * 500_000, "a" * 10**6]
+)
+def test_a_long_text_is_gone_through_in_time(text: str) -> None:
+    begun = time.monotonic()
+    redact(text)
+    assert time.monotonic() - begun < 5
