@@ -10,7 +10,6 @@ from typing import Any
 
 import environ
 from django.conf import settings as django_settings
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 
 from . import bounds, rules
@@ -23,7 +22,7 @@ ENVIRONMENT_WORKFLOW_SLUG = "default"
 ON_MAX_ACTIVE = ("reject", "cancel_oldest")
 
 
-def _setting(default: Any, rule: Check, *env: str, read: str = "str", secret: bool = False) -> Any:
+def _setting(default: Any, rule: Check, *env: str, read: type[str | int] = str, secret: bool = False) -> Any:
     metadata = {"rule": rule, "env": env, "read": read}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata, repr=not secret)
@@ -73,25 +72,23 @@ class Settings:
         secret=True,
     )
     base_url: str = _setting("https://api.openai.com/v1", rules.url, "OPENAI_BASE_URL")
-    organization: str | None = _setting(None, rules.nullable(rules.header_value), "OPENAI_ORG_ID")
-    project: str | None = _setting(None, rules.nullable(rules.header_value), "OPENAI_PROJECT_ID")
+    organization: str | None = _setting(None, rules.nullable(bounds.header_value), "OPENAI_ORG_ID")
+    project: str | None = _setting(None, rules.nullable(bounds.header_value), "OPENAI_PROJECT_ID")
     credentials: Mapping[str, Mapping[str, Any]] = _setting({}, rules.credentials, secret=True)
-    timeout: tuple[float, float] = _setting(
-        (3.05, 10), rules.pair(rules.number(0, above=True), rules.number(0, above=True))
-    )
+    timeout: tuple[float, float] = _setting((3.05, 10), rules.pair(rules.seconds, rules.seconds))
     max_retries: int = _setting(2, bounds.integer(0, 10))
-    deadline: float = _setting(15, rules.number(0, above=True))
+    deadline: float = _setting(15, rules.seconds)
     cooldown: tuple[int, float] | None = _setting(
-        (5, 30), rules.nullable(rules.pair(bounds.integer(1), rules.number(0, above=True)))
+        (5, 30), rules.nullable(rules.pair(bounds.integer(1), rules.seconds))
     )
     default_workflow: str = _setting("default", rules.slug)
     workflows: Mapping[str, Mapping[str, Any]] = _setting({}, rules.any_value)
     expires_after: int | None = _setting(
-        None, rules.nullable(bounds.integer(1)), "CHATKIT_EXPIRES_AFTER", read="int"
+        None, rules.nullable(bounds.integer(1)), "CHATKIT_EXPIRES_AFTER", read=int
     )
     max_expires_after: int = _setting(bounds.MAX_EXPIRES_AFTER_SECONDS, bounds.integer(1))
     max_requests_per_1_minute: int | None = _setting(
-        None, rules.nullable(bounds.integer(1)), "CHATKIT_MAX_REQUESTS_PER_1_MINUTE", read="int"
+        None, rules.nullable(bounds.integer(1)), "CHATKIT_MAX_REQUESTS_PER_1_MINUTE", read=int
     )
     chatkit_configuration: Mapping[str, Any] = _setting({}, bounds.CHATKIT_CONFIGURATION)
     state_variables: Any = _setting({}, rules.function_or(bounds.state_variables))
@@ -183,7 +180,7 @@ def read() -> tuple[Settings, list[Problem]]:
     settings = Settings(**values)
     try:
         workflows = _workflows(settings)
-        _check_together(settings, workflows)
+        _check_together(settings, workflows, given)
         settings = dataclasses.replace(settings, workflows=workflows)
     except ParameterError as err:
         problems.append(Problem(str(err)))
@@ -206,17 +203,26 @@ def _look_up(key: str, item: dataclasses.Field[Any], given: Mapping[str, Any]) -
     """Return where a value was found and the value; nowhere is ""."""
     if key in given:
         return setting_name(key), given[key]
-    env = environ.Env()
     for variable in item.metadata["env"]:
-        if not env.str(variable, default=""):
+        value = _environment(variable)
+        if not value:
             continue
         try:
-            return variable, getattr(env, item.metadata["read"])(variable)
-        except (ValueError, ImproperlyConfigured):
+            return variable, item.metadata["read"](value)
+        except ValueError:
             raise ParameterError(
                 variable, "must be an integer, in the environment as in the settings."
             ) from None
     return "", None
+
+
+def _environment(variable: str) -> str:
+    """Return an environment variable; "" where it is not set."""
+    try:
+        value: str = environ.Env().str(variable, default="")
+    except RecursionError:  # "$NAME" stands for another variable, and here in the end for itself
+        raise ParameterError(variable, "refers to itself.") from None
+    return value
 
 
 def _workflows(settings: Settings) -> dict[str, Mapping[str, Any]]:
@@ -227,19 +233,20 @@ def _workflows(settings: Settings) -> dict[str, Mapping[str, Any]]:
         own = {("workflow_id" if name == "id" else name): value for name, value in fields.items()}
         workflows[slug] = own
     default = workflows.get(ENVIRONMENT_WORKFLOW_SLUG, {})
-    env = environ.Env()
-    workflow_id = env.str("CHATKIT_WORKFLOW_ID", default="")
+    workflow_id = _environment("CHATKIT_WORKFLOW_ID")
     if workflow_id and "workflow_id" not in default:
-        version = env.str("CHATKIT_WORKFLOW_VERSION", default="") or None
+        version = _environment("CHATKIT_WORKFLOW_VERSION") or None
         bounds.text(maximum=255)("CHATKIT_WORKFLOW_ID", workflow_id)
         rules.nullable(bounds.version)("CHATKIT_WORKFLOW_VERSION", version)
         workflows[ENVIRONMENT_WORKFLOW_SLUG] = {"workflow_id": workflow_id, "version": version, **default}
     return workflows
 
 
-def _check_together(settings: Settings, workflows: Mapping[str, Mapping[str, Any]]) -> None:
-    lifetime = rules.nullable(bounds.integer(1, settings.max_expires_after))
-    lifetime(setting_name("EXPIRES_AFTER"), settings.expires_after)
+def _check_together(
+    settings: Settings, workflows: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
+) -> None:
+    name = setting_name("EXPIRES_AFTER") if "EXPIRES_AFTER" in given else "CHATKIT_EXPIRES_AFTER"
+    rules.nullable(bounds.integer(1, settings.max_expires_after))(name, settings.expires_after)
     for slug, fields in workflows.items():
         name = fields.get("credentials", "")
         if name and name not in settings.credentials:
