@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin import helpers
 from django.contrib.admin.options import ModelAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -30,7 +31,7 @@ def ask_or_end(
     """Answer the page that asks, or, once that was confirmed, end the running sessions and report."""
     running = sessions.running()
     if "confirmed" in request.POST:
-        reason = request.POST.get("reason", "")[:255]
+        reason = request.POST.get("reason", "").replace("\x00", "")[:255]
         for row in running:
             model_admin.log_change(request, row, str(_("Cancelled.")))
         report(request, cancel_sessions(sessions, by=request.user, reason=reason))
@@ -41,12 +42,19 @@ def ask_or_end(
         "title": _("Cancel chat sessions"),
         "opts": model_admin.opts,
         "action": action,
-        "selected": [row.pk for row in selected],
+        **_selection(request, selected),
         "running": running.select_related("user")[:SHOWN],
         "count": count,
         "more": max(count - SHOWN, 0),
     }
     return TemplateResponse(request, "admin/chatkit_sessions/cancel_sessions.html", context)
+
+
+def _selection(request: HttpRequest, selected: QuerySet[Any]) -> dict[str, Any]:
+    """Return the selection for the page to send again; "all, on every page" stays that, however many."""
+    if request.POST.get("select_across") == "1":
+        return {"select_across": True, "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:1]}
+    return {"selected": [row.pk for row in selected]}
 
 
 def report(request: HttpRequest, result: BulkCancellation) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AutocompleteSelect
+from django.contrib.admin.widgets import AutocompleteSelect, ForeignKeyRawIdWidget
 from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
+from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
@@ -16,11 +18,29 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from chatkit_sessions import policy
+from chatkit_sessions import conf, policy
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, PolicyOverride, known_slugs
 from chatkit_sessions.services import explain_policy
 
 from .ending import EndRunningSessionsMixin
+
+
+def _can_be_searched(admin_site: admin.AdminSite, model: Any, request: HttpRequest) -> bool:
+    """Return whether this site's admin lets people be found by typing; a site need not register them."""
+    return admin_site.is_registered(model) and bool(
+        admin_site.get_model_admin(model).get_search_fields(request)
+    )
+
+
+class UserSelect(AutocompleteSelect):
+    """Search for a user by typing."""
+
+    def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
+        """Show nobody where the address has what can be no key; Django's own fails on it."""
+        try:
+            return super().optgroups(name, value, attr)
+        except (ValueError, TypeError, OverflowError, ValidationError):
+            return super().optgroups(name, [], attr)
 
 
 class EffectivePolicyForm(forms.Form):
@@ -29,16 +49,19 @@ class EffectivePolicyForm(forms.Form):
     user: forms.Field = forms.ModelChoiceField(queryset=None, label=_("User"))
     workflow = forms.ChoiceField(label=_("Workflow"))
 
-    def __init__(self, *args: Any, admin_site: admin.AdminSite, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, admin_site: admin.AdminSite, request: HttpRequest, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         users = get_user_model()
         user_field: Any = self.fields["user"]
         user_field.queryset = users._default_manager.all()
-        if admin_site.is_registered(users):
-            relation: Any = PolicyOverride._meta.get_field("user")
-            user_field.widget = AutocompleteSelect(relation, admin_site, choices=user_field.choices)
+        relation: Any = PolicyOverride._meta.get_field("user")
+        if _can_be_searched(admin_site, users, request):
+            user_field.widget = UserSelect(relation, admin_site, choices=user_field.choices)
+        else:
+            user_field.widget = ForeignKeyRawIdWidget(relation.remote_field, admin_site)
         workflow_field: Any = self.fields["workflow"]
         workflow_field.choices = [(slug, slug) for slug in known_slugs()]
+        workflow_field.initial = conf.read()[0].default_workflow
 
 
 @admin.register(PolicyOverride)
@@ -62,7 +85,7 @@ class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: i
         "workflow_slug__exact",
     )
     search_help_text = _("A user name, a group's name or a workflow, spelled exactly.")
-    autocomplete_fields = ("user", "group")
+    raw_id_fields = ("user", "group")  # where get_autocomplete_fields leaves one out
     readonly_fields = ("created_by", "created_at")
     actions = ("end_running_sessions",)
     change_list_template = "admin/chatkit_sessions/policyoverride/change_list.html"
@@ -87,6 +110,11 @@ class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: i
         (_("When and why"), {"fields": ("valid_from", "valid_until", "reason", "created_by", "created_at")}),
     )
 
+    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        """Search by typing where the site's own admins of users and groups allow it."""
+        models = (("user", get_user_model()), ("group", Group))
+        return tuple(name for name, model in models if _can_be_searched(self.admin_site, model, request))
+
     @admin.display(description=_("for"))
     def target(self, override: PolicyOverride) -> str:
         """Show whom it is for."""
@@ -107,7 +135,12 @@ class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: i
         """Return the sessions of the people and workflows that the overrides speak of."""
         spoken_of = Q(pk__in=[])
         for override in queryset:
-            who = Q(user=override.user_id) if override.user_id else Q(user__groups=override.group_id)
+            if override.user_id:
+                who = Q(user=override.user_id)
+            elif hasattr(get_user_model(), "groups"):
+                who = Q(user__groups=override.group_id)
+            else:  # a user model need not have groups
+                continue
             spoken_of |= who & (Q(workflow_slug=override.workflow_slug) if override.workflow_slug else Q())
         return ChatSession.objects.filter(pk__in=ChatSession.objects.filter(spoken_of).values("pk"))
 
@@ -120,7 +153,7 @@ class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: i
         """Show what a user gets of a workflow, where each value comes from, and what would happen now."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        form = EffectivePolicyForm(request.GET or None, admin_site=self.admin_site)
+        form = EffectivePolicyForm(request.GET or None, admin_site=self.admin_site, request=request)
         context = {
             **self.admin_site.each_context(request),
             "title": _("Effective policy"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.apps import AdminConfig
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
@@ -25,6 +27,14 @@ class OverrideInline(admin.TabularInline):  # type: ignore[type-arg]  # generic 
     can_delete = False
     extra = 0
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Show nothing on the page that adds somebody: there can be no override yet."""
+        return obj is not None and super().has_view_permission(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Leave changing to the overrides' own page: saving a user says nothing of their overrides."""
+        return False
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Leave adding to the overrides' own page."""
         return False
@@ -43,7 +53,10 @@ class GroupOverrideInline(OverrideInline):
 
 
 def list_overrides_beside(site: admin.AdminSite) -> None:
-    """Add the lists to the admins of users and groups that are registered by now."""
+    """Add the lists to the site's own admins of users and groups."""
+    if isinstance(apps.get_app_config("admin"), AdminConfig):
+        # Where the admin comes after this app in INSTALLED_APPS, nothing is registered yet.
+        admin.autodiscover()
     for model, inline in ((get_user_model(), UserOverrideInline), (Group, GroupOverrideInline)):
         if site.is_registered(model):
             beside = site.get_model_admin(model)

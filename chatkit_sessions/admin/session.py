@@ -55,14 +55,13 @@ class ChatSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic i
     """Sessions as they were issued; nobody adds, changes or deletes one here."""
 
     list_display = (
-        "public_id",
-        "user",
-        "identifier",
+        "created_at",
+        "person",
         "workflow_slug",
         "shown_status",
-        "created_at",
         "expires_at",
         "error_code",
+        "public_id",
     )
     list_filter = (ShownStatusFilter, WorkflowFilter)
     list_select_related = ("user",)
@@ -134,6 +133,11 @@ class ChatSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic i
     def public_id(self, session: ChatSession) -> str:
         """Show the id that the HTTP interface uses."""
         return session.public_id
+
+    @admin.display(description=_("person"), ordering="user")
+    def person(self, session: ChatSession) -> str:
+        """Show the account, or whom the API knows where there is none."""
+        return str(session.user or session.identifier)
 
     @admin.display(description=_("status"), ordering="status")
     def shown_status(self, session: ChatSession) -> Any:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.db import models
 from django.db.models import QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, Workflow
 
 from .ending import EndRunningSessionsMixin
+
+
+class OptionalJSONField(forms.JSONField):
+    """JSON that is easy to read, and an empty box where there is none."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return what stands in the box."""
+        if value is None or isinstance(value, InvalidJSONInput):
+            return value
+        return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 @admin.register(Workflow)
@@ -24,6 +38,7 @@ class WorkflowAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: ignore[
     filter_horizontal = ("groups",)
     readonly_fields = ("created_at", "updated_at")
     save_on_top = True
+    formfield_overrides = {models.JSONField: {"form_class": OptionalJSONField}}
     actions = ("end_running_sessions",)
     fieldsets = (
         (None, {"fields": ("slug", "name", "workflow_id", "version", "credentials", "is_active")}),
@@ -61,6 +76,13 @@ class WorkflowAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: ignore[
     def sessions_of(self, queryset: QuerySet[Workflow]) -> ChatSessionQuerySet:
         """Return the sessions of the workflows."""
         return ChatSession.objects.filter(workflow_slug__in=queryset.values("slug"))
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Call a switch that is not set by its name: what then holds is known, though not here."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(field, forms.NullBooleanField):
+            field.widget.choices = [("unknown", _("Not set here")), ("true", _("Yes")), ("false", _("No"))]
+        return field
 
     def get_readonly_fields(self, request: HttpRequest, obj: Workflow | None = None) -> Any:
         """Keep the slug: pages and audit rows name it."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.db import connections, transaction
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -21,13 +20,15 @@ from chatkit_sessions.identity import load
 from chatkit_sessions.visitors import remember_visitor
 
 from .errors import handle_exception
+from .parsers import BoundedJSONParser
 
 
 class ChatKitView(APIView):
     """A JSON view that takes its classes from CHATKIT_SESSIONS, never caches and runs in no transaction."""
 
-    parser_classes = (JSONParser,)
+    parser_classes = (BoundedJSONParser,)
     renderer_classes = (JSONRenderer,)
+    _misconfigured: NotConfigured | None = None
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -40,29 +41,31 @@ class ChatKitView(APIView):
     def get_authenticators(self) -> list[BaseAuthentication]:
         """Use AUTHENTICATION_CLASSES, or REST framework's."""
         try:
-            return _instances(get_settings().authentication_classes, "AUTHENTICATION_CLASSES")
-        except (NotConfigured, _NotGiven):
-            # Too early to answer an error; get_permissions, which comes next, meets it again.
-            return super().get_authenticators()
+            own = _instances(get_settings().authentication_classes, "AUTHENTICATION_CLASSES")
+        except NotConfigured as error:
+            # Too early to answer an error: `initial` raises it, and until then nobody is signed in.
+            self._misconfigured = error
+            return []
+        return super().get_authenticators() if own is None else own
 
     def get_permissions(self) -> list[Any]:
         """Use PERMISSION_CLASSES, or REST framework's and, unless visitors are welcome, a signed-in user."""
         settings = get_settings()
-        try:
-            return _instances(settings.permission_classes, "PERMISSION_CLASSES")
-        except _NotGiven:
-            signed_in = [] if settings.allow_anonymous else [IsAuthenticated()]
-            return [*super().get_permissions(), *signed_in]
+        own = _instances(settings.permission_classes, "PERMISSION_CLASSES")
+        if own is not None:
+            return own
+        signed_in = [] if settings.allow_anonymous else [IsAuthenticated()]
+        return [*super().get_permissions(), *signed_in]
 
     def get_throttles(self) -> list[BaseThrottle]:
         """Use THROTTLE_CLASSES, or REST framework's."""
-        try:
-            return _instances(get_settings().throttle_classes, "THROTTLE_CLASSES")
-        except _NotGiven:
-            return super().get_throttles()
+        own = _instances(get_settings().throttle_classes, "THROTTLE_CLASSES")
+        return super().get_throttles() if own is None else own
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Enforce CSRF for visitors too, which REST framework does only for accounts."""
+        if self._misconfigured:
+            raise self._misconfigured
         super().initial(request, *args, **kwargs)
         if request.successful_authenticator is None:
             SessionAuthentication().enforce_csrf(request)
@@ -80,11 +83,6 @@ class ChatKitView(APIView):
         return response
 
 
-class _NotGiven(Exception):
-    """The setting leaves the choice to REST framework."""
-
-
-def _instances(classes: Collection[Any] | None, key: str) -> list[Any]:
-    if classes is None:
-        raise _NotGiven
-    return [load(entry, key)() for entry in classes]
+def _instances(classes: Collection[Any] | None, key: str) -> list[Any] | None:
+    """Return an instance of each class that a setting names, or None where it leaves the choice."""
+    return None if classes is None else [load(entry, key)() for entry in classes]

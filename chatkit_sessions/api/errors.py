@@ -39,6 +39,8 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "storage_unavailable": 503,
     "upstream_timeout": 504,
 }
+# Seconds to name in Retry-After where a throttle class names none.
+DEFAULT_THROTTLE_WAIT = 60.0
 # For the operator, whose words are not for a browser.
 _PRIVATE = (NotConfigured, StorageUnavailable)
 
@@ -79,13 +81,21 @@ def _rest_framework(error: exceptions.APIException) -> Response:
     body: dict[str, Any] = {"detail": _sentence(error), "code": _code(error), "reference": None}
     if isinstance(error, exceptions.ValidationError):
         body["errors"] = error.detail
-    return _response(body, error.status_code, getattr(error, "wait", None), headers)
+    return _response(body, error.status_code, _wait(error), headers)
+
+
+def _wait(error: exceptions.APIException) -> float | None:
+    if not isinstance(error, exceptions.Throttled):
+        return None
+    # A throttle class may leave open how long.
+    wait: float | None = getattr(error, "wait", None)
+    return DEFAULT_THROTTLE_WAIT if wait is None else wait
 
 
 def _sentence(error: exceptions.APIException) -> str:
     if isinstance(error, exceptions.ValidationError):
         return str(InvalidRequest.default_message)
-    return str(error.detail)
+    return str(error.detail if isinstance(error.detail, str) else error.default_detail)
 
 
 def _code(error: exceptions.APIException) -> str:

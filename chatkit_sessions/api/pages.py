@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from chatkit_sessions.exceptions import InvalidRequest
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet
 
@@ -22,19 +20,24 @@ def page(
         InvalidRequest: a cursor is none of these sessions.
     """
     ascending = order == "asc"
+    found = sessions
     if after is not None:
-        sessions = _beyond(sessions, "after", after, forward=ascending)
+        found = _beyond(found, _position(sessions, "after", after), forward=ascending)
     if before is not None:
-        sessions = _beyond(sessions, "before", before, forward=not ascending)
+        found = _beyond(found, _position(sessions, "before", before), forward=not ascending)
     # With only `before`, the page is the one that ends at the cursor: it is read backwards from there.
     backwards = before is not None and after is None
-    rows = list(sessions.order_by("pk" if ascending != backwards else "-pk")[: limit + 1])
-    found, has_more = rows[:limit], len(rows) > limit
-    return (found[::-1] if backwards else found), has_more
+    rows = list(found.order_by("pk" if ascending != backwards else "-pk")[: limit + 1])
+    listed, has_more = rows[:limit], len(rows) > limit
+    return (listed[::-1] if backwards else listed), has_more
 
 
-def _beyond(sessions: ChatSessionQuerySet, name: str, cursor: str, *, forward: bool) -> ChatSessionQuerySet:
-    pk: Any = sessions.named(cursor).values_list("pk", flat=True).first()
-    if pk is None:
+def _position(sessions: ChatSessionQuerySet, name: str, cursor: str) -> int:
+    position: int | None = sessions.named(cursor).values_list("pk", flat=True).first()
+    if position is None:
         raise InvalidRequest({name: ["is not the id of one of your sessions."]})
-    return sessions.filter(pk__gt=pk) if forward else sessions.filter(pk__lt=pk)
+    return position
+
+
+def _beyond(sessions: ChatSessionQuerySet, position: int, *, forward: bool) -> ChatSessionQuerySet:
+    return sessions.filter(pk__gt=position) if forward else sessions.filter(pk__lt=position)

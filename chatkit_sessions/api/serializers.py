@@ -10,28 +10,35 @@ from rest_framework import serializers
 
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.policy import DEFAULTS, as_configuration
+from chatkit_sessions.secret import Secret
 from chatkit_sessions.workflows import WorkflowConfig
 
 
 class WorkflowNameField(serializers.CharField):
     """A slug or workflow id, bare or as the public starter projects send it: ``{"id": ...}``."""
 
-    def to_internal_value(self, data: Any) -> Any:
-        """Take the name out of the object."""
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Take the name out of the object, and hold it to all that a bare one is held to."""
         if isinstance(data, Mapping):
             if "id" not in data:
                 raise serializers.ValidationError(_("An object must have an 'id'."))
             data = data["id"]
-        return super().to_internal_value(data)
+        return super().run_validation(data)
+
+
+class SecretField(serializers.CharField):
+    """A client secret, which no traceback shows."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Hide the value from here on."""
+        return Secret(super().to_internal_value(data))
 
 
 class IssueSerializer(serializers.Serializer[Any]):
     """The body of POST sessions/. Whatever else it holds is ignored: a browser decides nothing else."""
 
     workflow = WorkflowNameField(required=False, allow_null=True, max_length=255)
-    current_client_secret = serializers.CharField(
-        required=False, allow_null=True, allow_blank=True, max_length=4096
-    )
+    current_client_secret = SecretField(required=False, allow_null=True, allow_blank=True, max_length=4096)
     state_variables = serializers.DictField(required=False, allow_null=True)
 
     def to_internal_value(self, data: Any) -> Any:
@@ -54,10 +61,14 @@ class PageSerializer(serializers.Serializer[Any]):
     before = serializers.CharField(required=False, max_length=255)
 
 
-class ThreadPageSerializer(PageSerializer):
-    """The query of a list of threads."""
+class ThreadSerializer(serializers.Serializer[Any]):
+    """The query of one thread."""
 
     workflow = serializers.CharField(required=False, max_length=255)
+
+
+class ThreadPageSerializer(ThreadSerializer, PageSerializer):
+    """The query of a list of threads or of one's items."""
 
 
 def session_object(session: ChatSession, *, client_secret: str = "", reused: bool = False) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from .serializers import (
     IssueSerializer,
     PageSerializer,
     ThreadPageSerializer,
+    ThreadSerializer,
     list_object,
     session_object,
     workflow_object,
@@ -88,7 +89,7 @@ class ThreadListView(ChatKitView):
     def get(self, request: Request) -> Response:
         """Return one page of them, newest first."""
         query = _valid(ThreadPageSerializer(data=request.query_params))
-        threads = _conversations(request, query.pop("workflow", None)).list(**query)
+        threads = _conversations(request, query).list(**query)
         return Response(_api_page(threads))
 
 
@@ -97,11 +98,13 @@ class ThreadDetailView(ChatKitView):
 
     def get(self, request: Request, thread_id: str) -> Response:
         """Return it."""
-        return Response(_conversations(request).retrieve(thread_id).raw)
+        query = _valid(ThreadSerializer(data=request.query_params))
+        return Response(_conversations(request, query).retrieve(thread_id).raw)
 
     def delete(self, request: Request, thread_id: str) -> Response:
         """Delete it for good."""
-        _conversations(request).delete(thread_id)
+        query = _valid(ThreadSerializer(data=request.query_params))
+        _conversations(request, query).delete(thread_id)
         return Response(status=204)
 
 
@@ -111,7 +114,7 @@ class ThreadItemsView(ChatKitView):
     def get(self, request: Request, thread_id: str) -> Response:
         """Return one page of its items, newest first."""
         query = _valid(ThreadPageSerializer(data=request.query_params))
-        items = _conversations(request, query.pop("workflow", None)).items(thread_id, **query)
+        items = _conversations(request, query).items(thread_id, **query)
         return Response(_api_page(items))
 
 
@@ -133,9 +136,9 @@ def _own_session(request: Request, session_id: str) -> ChatSession:
     return session
 
 
-def _conversations(request: Request, workflow: str | None = None) -> Conversations:
-    name = workflow if workflow is not None else request.query_params.get("workflow")
-    return conversations(user=request.user, request=request._request, workflow=name)
+def _conversations(request: Request, query: dict[str, Any]) -> Conversations:
+    """Return the conversations with the workflow that the query names, and take the name out of it."""
+    return conversations(user=request.user, request=request._request, workflow=query.pop("workflow", None))
 
 
 def _api_page(page: Page[Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django import template
 from django.conf import settings as django_settings
+from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.template import Context, TemplateSyntaxError
@@ -44,11 +45,20 @@ def chatkit(context: Context, workflow: str | None = None, mode: str = "panel") 
     request._chatkit_sessions_scripts = True
     return {
         "mode": mode,
-        "config": json.dumps(_config(request, workflow)),
+        "config": json.dumps(_config(request, workflow), cls=DjangoJSONEncoder),
         "load_scripts": first,
         "script_url": _script_url(),
-        "nonce": str(context.get("csp_nonce") or getattr(request, "csp_nonce", "")),
+        "nonce": _nonce(context, request),
     }
+
+
+def _nonce(context: Context, request: HttpRequest) -> str:
+    """Return the nonce of Django's own context processor or of django-csp, or ""."""
+    nonce = context.get("csp_nonce")
+    if nonce is None:
+        nonce = getattr(request, "csp_nonce", None)
+    # Django's is false until somebody has read it: ask for None, not for truth.
+    return "" if nonce is None else str(nonce)
 
 
 def _config(request: HttpRequest, workflow: str | None) -> dict[str, Any]:
