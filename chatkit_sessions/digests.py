@@ -17,4 +17,6 @@ def digests(client_secret: str) -> list[str]:
 
 
 def _digest(client_secret: str, key: str | bytes) -> str:
-    return salted_hmac("chatkit_sessions.digests", client_secret, secret=key, algorithm="sha256").hexdigest()
+    # What claims to be a secret may come from a browser: half of a surrogate pair is none, but no failure.
+    value = client_secret.encode(errors="surrogatepass")
+    return salted_hmac("chatkit_sessions.digests", value, secret=key, algorithm="sha256").hexdigest()

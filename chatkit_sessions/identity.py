@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,16 @@ from django.utils.module_loading import import_string
 from . import bounds
 from .bounds import ParameterError
 from .conf import Settings, setting_name
-from .exceptions import InvalidRequest, NotAuthenticated, NotConfigured
+from .exceptions import ChatKitSessionsError, InvalidRequest, NotAuthenticated, NotConfigured
 from .visitors import visitor_id
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
+logger = logging.getLogger("chatkit_sessions")
+
+# What the API knows the site itself by, when it tries whether sessions can be had.
+SITE_IDENTIFIER = "chatkit-doctor"
 # Joins the workflow's slug to the identifier where the workflow keeps its own history.
 ISOLATION_MARK = "#"
 
@@ -31,11 +36,13 @@ class Identity:
         user: the account, of whichever user model the site has, or None.
         identifier: what the API knows the person by, prefix included.
         is_visitor: whether it is somebody without an account, known by a cookie only.
+        is_site: whether it is the site itself, which no group keeps out.
     """
 
     user: Any
     identifier: str
     is_visitor: bool = False
+    is_site: bool = False
 
     @property
     def key(self) -> str:
@@ -74,7 +81,10 @@ def resolve_identity(
         # It could pass for another person's identifier in a workflow that keeps its own history.
         raise InvalidRequest({"identifier": [f"must not contain {ISOLATION_MARK!r}."]})
     return Identity(
-        user=account, identifier=settings.user_identifier_prefix + identifier, is_visitor=is_visitor
+        user=account,
+        identifier=settings.user_identifier_prefix + identifier,
+        is_visitor=is_visitor,
+        is_site=account is None and identifier == SITE_IDENTIFIER,
     )
 
 
@@ -93,10 +103,28 @@ def load(path_or_callable: str | Callable[..., Any], key: str) -> Callable[..., 
     return function
 
 
+def call(path_or_callable: str | Callable[..., Any], key: str, *arguments: Any) -> Any:
+    """Return what the site's own function, which a setting names, makes of the arguments.
+
+    Raises:
+        NotConfigured: there is none, or it failed; the log has the traceback.
+    """
+    try:
+        return load(path_or_callable, key)(*arguments)
+    except ChatKitSessionsError:
+        raise
+    except Exception as err:
+        logger.exception("%s failed.", setting_name(key))
+        raise NotConfigured(
+            f"{setting_name(key)} raised {type(err).__name__}; the log has the traceback. "
+            "Outside a view, the request that it is given is None."
+        ) from err
+
+
 def _identifier_of(settings: Settings, user: AbstractBaseUser, request: HttpRequest | None) -> str:
     if settings.user_identifier is None:
         return str(user.pk)
-    identifier = load(settings.user_identifier, "USER_IDENTIFIER")(user, request)
+    identifier = call(settings.user_identifier, "USER_IDENTIFIER", user, request)
     if not isinstance(identifier, str):
         raise NotConfigured(
             f"{setting_name('USER_IDENTIFIER')} must return a string, not {type(identifier).__name__}."

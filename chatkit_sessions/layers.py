@@ -28,7 +28,7 @@ class Layer(StrEnum):
 
 
 LAYER_LABELS: Mapping[Layer, Any] = {
-    Layer.DEFAULT: gettext_lazy("the API's default"),
+    Layer.DEFAULT: gettext_lazy("the default"),
     Layer.BROWSER: gettext_lazy("the browser"),
     Layer.SETTING: gettext_lazy("the settings"),
     Layer.WORKFLOW_SETTING: gettext_lazy("the workflow in the settings"),

@@ -150,8 +150,9 @@ def _overrides(identity: Identity, slug: str) -> list[PolicyOverride]:
     if identity.user is None:
         return []
     overrides = PolicyOverride.objects.for_user(identity.user).for_workflow(slug).in_force(timezone.now())
+    rows = overrides.select_related("user", "group").order_by("pk")
     # Compared here once more: to some databases upper and lower case are the same.
-    return [row for row in overrides.select_related("user", "group") if row.workflow_slug in ("", slug)]
+    return [row for row in rows if row.workflow_slug in ("", slug)]
 
 
 def _override_values(overrides: list[PolicyOverride]) -> dict[str, Resolved]:

@@ -50,9 +50,12 @@ def client_address(request: HttpRequest) -> str | None:
     if proxies and forwarded[0]:
         address = forwarded[-min(proxies, len(forwarded))]
     try:
-        return str(ipaddress.ip_address(address))
+        # Without the zone ("%eth0"): it names an interface of this machine, and no database stores it.
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return None
+    # A socket for both protocols shows "::ffff:192.0.2.1" for an IPv4 address.
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def address_digest(request: HttpRequest) -> str:

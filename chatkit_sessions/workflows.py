@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,13 @@ class WorkflowConfig:
 
     Attributes:
         values: each field that is set, with its layer.
+        state_variables: those of the settings and then those of the admin, with their layers.
         is_member: whether the person is in a group that the admin names for it; None where it names none.
     """
 
     slug: str
     values: Mapping[str, Resolved]
+    state_variables: Sequence[tuple[Layer, Any]] = ()
     is_member: bool | None = None
 
     def get(self, field: str, default: Any = None) -> Any:
@@ -50,8 +52,21 @@ class WorkflowConfig:
 
     def is_open_to(self, identity: Identity) -> bool:
         """Return whether this person may start a session of it."""
-        if not self.is_usable or (identity.is_visitor and not self.get("allow_anonymous", True)):
-            return False
+        return self.why_closed_to(identity) is None
+
+    def why_closed_to(self, identity: Identity) -> str | None:
+        """Return, for the operator's eyes, why this person may not start a session of it, or None."""
+        if not self.get("is_active", True):
+            return _("it is not active")
+        if not self.get("workflow_id"):
+            return _("it has no workflow id")
+        if identity.is_visitor and not self.get("allow_anonymous", True):
+            return _("it is not open to visitors without an account")
+        if not identity.is_site and not self._has_member(identity):
+            return _("it is open to groups only, and this person is in none of them")
+        return None
+
+    def _has_member(self, identity: Identity) -> bool:
         if self.is_member is not None:
             return self.is_member
         names = self.get("groups")
@@ -74,7 +89,7 @@ def find_workflow(settings: Settings, name: str | None, identity: Identity) -> W
         NotConfigured: no name is given and the default one is missing or inactive.
     """
     wanted = settings.default_workflow if name is None else name
-    found = _named(settings, wanted, identity)
+    found = named_workflows(settings, wanted, identity)
     for workflow in found:
         if workflow.is_open_to(identity):
             return workflow
@@ -89,15 +104,17 @@ def find_workflow(settings: Settings, name: str | None, identity: Identity) -> W
     raise WorkflowNotFound
 
 
-def _named(settings: Settings, wanted: str, identity: Identity) -> list[WorkflowConfig]:
-    """Return the workflows of this slug or workflow id, the slug's first."""
+def named_workflows(settings: Settings, wanted: str, identity: Identity) -> list[WorkflowConfig]:
+    """Return the workflows of this slug or workflow id, the slug's first, open to this person or not."""
     try:
         bounds.text(maximum=255)("workflow", wanted)
     except ParameterError:  # no workflow is called so, and some databases refuse to look
         return []
-    slugs = {slug for slug, fields in settings.workflows.items() if fields.get("workflow_id") == wanted}
-    slugs.add(wanted)
-    rows = {row.slug: row for row in _rows(identity).filter(Q(slug__in=slugs) | Q(workflow_id=wanted))}
+    slugs = {
+        slug for slug, fields in settings.workflows.items() if wanted in (slug, fields.get("workflow_id"))
+    }
+    named = Q(slug__in={*slugs, wanted}) | Q(workflow_id=wanted)
+    rows = {row.slug: row for row in _rows(identity).filter(named)}
     workflows = [_workflow_config(settings, slug, rows.get(slug)) for slug in sorted({*slugs, *rows})]
     # Compared here once more: to some databases upper and lower case are the same.
     found = [workflow for workflow in workflows if wanted in (workflow.slug, workflow.get("workflow_id"))]
@@ -122,14 +139,13 @@ def _workflow_config(settings: Settings, slug: str, row: Workflow | None) -> Wor
     values = supplied_by(
         Layer.WORKFLOW_SETTING, {name: value for name, value in fields.items() if value is not None}
     )
+    variables = [(Layer.WORKFLOW_SETTING, fields.get("state_variables") or {})]
     if row is None:
-        return WorkflowConfig(slug=slug, values=values)
+        return WorkflowConfig(slug=slug, values=values, state_variables=variables)
     own = {name: getattr(row, name) for name in ROW_FIELDS}
     values |= supplied_by(
         Layer.WORKFLOW, {name: value for name, value in own.items() if value not in (None, "")}
     )
-    if "state_variables" in fields and row.state_variables:
-        merged = {**(fields["state_variables"] or {}), **row.state_variables}
-        values["state_variables"] = Resolved(merged, Layer.WORKFLOW)
+    variables.append((Layer.WORKFLOW, row.state_variables or {}))
     is_member = row.has_member if row.names_groups else None  # type: ignore[attr-defined]  # annotated in _rows
-    return WorkflowConfig(slug=slug, values=values, is_member=is_member)
+    return WorkflowConfig(slug=slug, values=values, state_variables=variables, is_member=is_member)

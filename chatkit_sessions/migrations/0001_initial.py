@@ -292,7 +292,7 @@ class Migration(migrations.Migration):
                     "expires_after",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Seconds from creation, at least 1.",
+                        help_text="Seconds from creation, 1 to 600 (MAX_EXPIRES_AFTER in the settings).",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="lifetime",
@@ -402,6 +402,40 @@ class Migration(migrations.Migration):
                         ),
                         name="chatkit_override_window",
                         violation_error_message="The time window must end after it starts.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("expires_after__isnull", True), ("expires_after__gte", 1), _connector="OR"
+                        ),
+                        name="chatkit_override_expires_after",
+                        violation_error_message="Must be at least 1, or blank.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("max_requests_per_1_minute__isnull", True),
+                            ("max_requests_per_1_minute__gte", 1),
+                            _connector="OR",
+                        ),
+                        name="chatkit_override_max_requests_per_1_minute",
+                        violation_error_message="Must be at least 1, or blank.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("max_active_sessions__isnull", True),
+                            ("max_active_sessions__gte", 1),
+                            _connector="OR",
+                        ),
+                        name="chatkit_override_max_active_sessions",
+                        violation_error_message="Must be at least 1, or blank.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("max_sessions_per_hour__isnull", True),
+                            ("max_sessions_per_hour__gte", 1),
+                            _connector="OR",
+                        ),
+                        name="chatkit_override_max_sessions_per_hour",
+                        violation_error_message="Must be at least 1, or blank.",
                     ),
                 ],
             },

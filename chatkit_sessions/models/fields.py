@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Q
 from django.utils.deconstruct import deconstructible
 from django.utils.translation import gettext_lazy as _
 
@@ -67,6 +68,18 @@ def bounded(label: Any, help_text: Any, *, maximum: int | None = None) -> models
     return models.PositiveIntegerField(
         label, null=True, blank=True, validators=validators, help_text=help_text
     )
+
+
+def at_least_one(prefix: str, *fields: str) -> list[models.CheckConstraint]:
+    """Return the constraints that hold ``bounded`` fields to their lower bound in the database too."""
+    return [
+        models.CheckConstraint(
+            condition=Q(**{f"{name}__isnull": True}) | Q(**{f"{name}__gte": 1}),
+            name=f"{prefix}_{name}"[:60],
+            violation_error_message=_("Must be at least 1, or blank."),
+        )
+        for name in fields
+    ]
 
 
 def lifetime_errors(seconds: int | None, settings: Settings) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from chatkit_sessions import conf, rules
 
-from .fields import bounded, lifetime_errors
+from .fields import at_least_one, bounded, lifetime_errors
 from .workflow import known_slugs
 
 
@@ -62,7 +63,9 @@ class PolicyOverride(models.Model):
     is_blocked = models.BooleanField(
         _("blocked"), default=False, help_text=_("May start no session, whatever else allows it.")
     )
-    expires_after = bounded(_("lifetime"), _("Seconds from creation, at least 1."))
+    expires_after = bounded(
+        _("lifetime"), _("Seconds from creation, 1 to 600 (MAX_EXPIRES_AFTER in the settings).")
+    )
     max_requests_per_1_minute = bounded(
         _("requests a minute"), _("Requests that one session may make in a minute, at least 1.")
     )
@@ -107,14 +110,23 @@ class PolicyOverride(models.Model):
                 name="chatkit_override_window",
                 violation_error_message=_("The time window must end after it starts."),
             ),
+            *at_least_one(
+                "chatkit_override",
+                "expires_after",
+                "max_requests_per_1_minute",
+                "max_active_sessions",
+                "max_sessions_per_hour",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.target} / {self.workflow_slug or '*'}"
 
     def clean(self) -> None:
-        """Check the values whose bounds are in the settings."""
+        """Check what the database cannot, or could not say of one field: settings, slugs, the window."""
         errors = lifetime_errors(self.expires_after, conf.read()[0])
+        if self.valid_from and self.valid_until and self.valid_until <= self.valid_from:
+            errors["valid_until"] = _("Must be later than the start of the time window.")
         known = known_slugs()
         if self.workflow_slug and self.workflow_slug not in known:
             errors["workflow_slug"] = _("There is no workflow %(slug)r. There are: %(known)s.") % {
@@ -123,6 +135,17 @@ class PolicyOverride(models.Model):
             }
         if errors:
             raise ValidationError(errors)
+
+    def in_words(self, now: datetime | None = None) -> str:
+        """Return whom it is for, whether it counts now, and why it was made."""
+        now = now or timezone.now()
+        if self.valid_until and self.valid_until <= now:
+            text = str(_("%(override)s (over)") % {"override": self})
+        elif self.valid_from and self.valid_from > now:
+            text = str(_("%(override)s (not yet)") % {"override": self})
+        else:
+            text = str(self)
+        return f"{text}: {self.reason}" if self.reason else text
 
     @property
     def target(self) -> str:

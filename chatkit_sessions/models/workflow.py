@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from chatkit_sessions import bounds, conf, rules
 
-from .fields import Bound, bounded, flag, lifetime_errors
+from .fields import Bound, at_least_one, bounded, flag, lifetime_errors
 
 
 class Issuer(models.TextChoices):
@@ -138,20 +138,14 @@ class Workflow(models.Model):
                 name="chatkit_workflow_file_size",
                 violation_error_message=_("The largest file must be from 1 to 512 megabytes."),
             ),
-            *(
-                models.CheckConstraint(
-                    condition=Q(**{f"{name}__isnull": True}) | Q(**{f"{name}__gte": 1}),
-                    name=f"chatkit_workflow_{name}"[:60],
-                    violation_error_message=_("Must be at least 1, or blank."),
-                )
-                for name in (
-                    "file_upload_max_files",
-                    "history_recent_threads",
-                    "expires_after",
-                    "max_requests_per_1_minute",
-                    "max_active_sessions",
-                    "max_sessions_per_hour",
-                )
+            *at_least_one(
+                "chatkit_workflow",
+                "file_upload_max_files",
+                "history_recent_threads",
+                "expires_after",
+                "max_requests_per_1_minute",
+                "max_active_sessions",
+                "max_sessions_per_hour",
             ),
         ]
 
