@@ -8,6 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from chatkit_sessions.bounds import MAX_INTEGER
 from chatkit_sessions.client import ChatKitSession
 from chatkit_sessions.visitors import client_address
 
@@ -28,14 +29,33 @@ _KEPT = (
 
 def bounded_response(answer: ChatKitSession) -> dict[str, Any]:
     """Return the answer without its secret, in at most 64 KiB of JSON; unknown fields are dropped first."""
-    if _size(answer.raw) <= MAX_RESPONSE_BYTES:
-        return dict(answer.raw)
+    raw: dict[str, Any] = storable(answer.raw)
+    known = {name: raw[name] for name in _KEPT if name in raw}
+    for candidate in (raw, known):
+        if _size(candidate) <= MAX_RESPONSE_BYTES:
+            return candidate
     kept: dict[str, Any] = {}
-    for name in _KEPT:
-        if name in answer.raw:
-            candidate = {**kept, name: _without_state_variables(name, answer.raw[name])}
-            kept = candidate if _size(candidate) <= MAX_RESPONSE_BYTES else kept
+    for name, value in known.items():
+        candidate = {**kept, name: _without_state_variables(name, value)}
+        kept = candidate if _size(candidate) <= MAX_RESPONSE_BYTES else kept
     return kept
+
+
+def granted_rate(answer: ChatKitSession) -> int | None:
+    """Return the requests a minute that the answer grants, or None where it names none that can be."""
+    limit = answer.max_requests_per_1_minute or answer.rate_limits.get("max_requests_per_1_minute")
+    return limit if limit is not None and 1 <= limit <= MAX_INTEGER else None
+
+
+def storable(value: Any) -> Any:
+    """Return JSON-like ``value`` without null characters, which PostgreSQL does not store."""
+    if isinstance(value, str):
+        return value.replace("\x00", "")
+    if isinstance(value, Mapping):
+        return {storable(key): storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return value
 
 
 def client_of(request: HttpRequest | None) -> dict[str, Any]:

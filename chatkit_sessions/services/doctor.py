@@ -9,12 +9,12 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from chatkit_sessions.exceptions import ChatKitSessionsError
+from chatkit_sessions.identity import SITE_IDENTIFIER
 from chatkit_sessions.models import ChatSession
 
 from .cancel import cancel_session
 from .issue import issue_session
 
-IDENTIFIER = "chatkit-doctor"
 CURES: Mapping[str, Any] = {
     "workflow_not_found": _(
         "Name a workflow of WORKFLOWS in CHATKIT_SESSIONS or of the admin that is active."
@@ -39,10 +39,12 @@ class Finding:
     Attributes:
         session: the audit row, where one was written.
         error: why it failed, or None.
+        is_running: whether it was created, but the API could not be told of its end.
     """
 
     session: ChatSession | None
-    error: ChatKitSessionsError | None
+    error: ChatKitSessionsError | None = None
+    is_running: bool = False
 
     @property
     def cure(self) -> str:
@@ -53,9 +55,9 @@ class Finding:
 def examine(workflow: str | None = None) -> Finding:
     """Create a session for ``chatkit-doctor`` and cancel it at once; it is real and has its row."""
     try:
-        session = issue_session(identifier=IDENTIFIER, workflow=workflow).session
+        session = issue_session(identifier=SITE_IDENTIFIER, workflow=workflow).session
     except ChatKitSessionsError as error:
         row = ChatSession.objects.filter(reference=error.reference).first() if error.reference else None
         return Finding(session=row, error=error)
     cancel_session(session, reason="chatkit_doctor")
-    return Finding(session=session, error=None)
+    return Finding(session=session, is_running=session.cancel_requested_at is not None)

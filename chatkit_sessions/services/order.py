@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
+from django.db import Error as StorageError
 from django.http import HttpRequest
 
-from chatkit_sessions import bounds
+from chatkit_sessions import bounds, rules
 from chatkit_sessions.bounds import ParameterError
 from chatkit_sessions.conf import Settings, get_settings, setting_name
 from chatkit_sessions.digests import digest
-from chatkit_sessions.exceptions import Blocked, InvalidRequest, NotConfigured
-from chatkit_sessions.identity import Identity, load, resolve_identity
+from chatkit_sessions.exceptions import Blocked, InvalidRequest, NotConfigured, StorageUnavailable
+from chatkit_sessions.identity import Identity, call, resolve_identity
 from chatkit_sessions.issuers.openai import OpenAIIssuer
-from chatkit_sessions.layers import Layer, Resolved
+from chatkit_sessions.layers import Layer, Resolved, describe
 from chatkit_sessions.policy import SessionPolicy, from_configuration, resolve_policy
 from chatkit_sessions.visitors import address_digest
 from chatkit_sessions.workflows import WorkflowConfig, find_workflow
+
+logger = logging.getLogger("chatkit_sessions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,16 @@ def place_order(**arguments: Unpack[OrderArguments]) -> Order:
     Raises:
         SessionRefused: the request is not allowed or not valid.
         NotConfigured: the site lacks a key, a valid setting or its default workflow.
+        StorageUnavailable: the database failed.
     """
+    try:
+        return _place_order(arguments)
+    except StorageError as err:
+        logger.exception("The policy of a session could not be looked up; the API was not asked.")
+        raise StorageUnavailable from err
+
+
+def _place_order(arguments: OrderArguments) -> Order:
     settings = get_settings()
     user, request = arguments.get("user"), arguments.get("request")
     identity = resolve_identity(settings, user=user, identifier=arguments.get("identifier"), request=request)
@@ -72,21 +85,17 @@ def place_order(**arguments: Unpack[OrderArguments]) -> Order:
     policy = resolve_policy(settings, config, identity, values)
     if policy.blocked_by is not None:
         raise Blocked
+    _check_policy(settings, policy)
     issuer = OpenAIIssuer(settings, policy["credentials"])
     known_as = identity.identifier_for(config.slug, isolate_history=policy["isolate_history"])
     variables, recorded = _state_variables(settings, config, arguments)
-    try:
-        parameters = issuer.prepare(identifier=known_as, policy=policy, state_variables=variables)
-    except ParameterError as err:
-        # The arguments were checked: this value came with the workflow's row.
-        raise NotConfigured(f"{config.slug}: {err}") from None
     return Order(
         settings=settings,
         identity=identity,
         identifier=known_as,
         policy=policy.with_values(recorded),
         issuer=issuer,
-        parameters=parameters,
+        parameters=issuer.prepare(identifier=known_as, policy=policy, state_variables=variables),
         request=request,
         address_digest=address_digest(request) if request is not None and identity.is_visitor else "",
     )
@@ -110,6 +119,14 @@ def _policy_values(settings: Settings, arguments: OrderArguments) -> dict[str, A
     return values
 
 
+def _check_policy(settings: Settings, policy: SessionPolicy) -> None:
+    """Check what came from the database: not everything was saved by a form, and settings change."""
+    known = rules.workflow_rules(settings.max_expires_after)
+    for name, item in policy.values.items():
+        if item.layer is not Layer.DEFAULT:
+            _check_own(known[name], name, item.value, f"{policy.workflow.slug}, {describe(item.as_json())}")
+
+
 def _state_variables(
     settings: Settings, workflow: WorkflowConfig, arguments: OrderArguments
 ) -> tuple[dict[str, Any], dict[str, Resolved]]:
@@ -117,12 +134,12 @@ def _state_variables(
     argument = arguments.get("state_variables")
     if argument is not None:
         _check(bounds.state_variables, "state_variables", argument)
+    own = _own_state_variables(settings, workflow, arguments)
     merged: dict[str, Any] = {}
     layers: dict[str, str] = {}
     for layer, variables in (
         (Layer.BROWSER, _client_state_variables(settings, arguments)),
-        (Layer.SETTING, _site_state_variables(settings, workflow.slug, arguments)),
-        (Layer.WORKFLOW, workflow.get("state_variables", {})),
+        *own,
         (Layer.ARGUMENT, argument or {}),
     ):
         merged.update(variables)
@@ -147,17 +164,29 @@ def _client_state_variables(settings: Settings, arguments: OrderArguments) -> Ma
     return variables
 
 
-def _site_state_variables(settings: Settings, slug: str, arguments: OrderArguments) -> Mapping[str, Any]:
-    source = settings.state_variables
-    if isinstance(source, Mapping):
-        return source
-    function = load(source, "STATE_VARIABLES")
-    variables = function(arguments.get("user"), arguments.get("request"), slug)
+def _own_state_variables(
+    settings: Settings, workflow: WorkflowConfig, arguments: OrderArguments
+) -> list[tuple[Layer, Mapping[str, Any]]]:
+    """Return the site's own state variables, valid each and together."""
+    name, variables = setting_name("STATE_VARIABLES"), settings.state_variables
+    if not isinstance(variables, Mapping):
+        user, request = arguments.get("user"), arguments.get("request")
+        variables = call(variables, "STATE_VARIABLES", user, request, workflow.slug)
+        _check_own(bounds.state_variables, name, variables)
+    merged = dict(variables)
+    for _layer, more in workflow.state_variables:
+        _check_own(bounds.state_variables, "state_variables", more, workflow.slug)
+        merged.update(more)
+    _check_own(bounds.state_variables, "state_variables", merged, f"{workflow.slug}, {name} included")
+    return [(Layer.SETTING, variables), *workflow.state_variables]
+
+
+def _check_own(check: bounds.Check, field: str, value: Any, where: str = "") -> None:
+    """Check a value that is the site's own: what is wrong with it is for the operator."""
     try:
-        bounds.state_variables(setting_name("STATE_VARIABLES"), variables)
+        check(field, value)
     except ParameterError as err:
-        raise NotConfigured(str(err)) from None
-    return variables  # type: ignore[no-any-return]  # checked above
+        raise NotConfigured(f"{where}: {err}" if where else str(err)) from None
 
 
 def _check(check: bounds.Check, field: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from chatkit_sessions.exceptions import StorageUnavailable
 from chatkit_sessions.models import ChatSession
 
 from .order import Order
+from .storage import committed
 
 logger = logging.getLogger("chatkit_sessions")
 
@@ -22,7 +23,7 @@ def hand_out_again(order: Order, client_secret: str) -> ChatSession | None:
     """Return the session of this secret, if it is this person's, of this workflow, fresh and unchanged.
 
     Raises:
-        StorageUnavailable: the database failed.
+        StorageUnavailable: the database failed, or a transaction is open around the call.
     """
     try:
         session = ChatSession.objects.filter(secret_digest__in=digests(client_secret)).first()
@@ -59,8 +60,9 @@ def _count(session: ChatSession, order: Order) -> bool:
     now = timezone.now()
     spare = now + timedelta(seconds=order.settings.reuse_margin)
     running = ChatSession.objects.filter(pk=session.pk, expires_at__gte=spare).running(now)
-    if not running.update(handed_out_count=F("handed_out_count") + 1, last_handed_out_at=now):
-        return False
+    with committed():
+        if not running.update(handed_out_count=F("handed_out_count") + 1, last_handed_out_at=now):
+            return False
     session.handed_out_count += 1
     session.last_handed_out_at = now
     return True

@@ -1,9 +1,43 @@
-"""What the databases say when two transactions are in each other's way."""
+"""What is asked of the database: transactions that are committed, and what it says of a deadlock."""
 
 from __future__ import annotations
 
-# PostgreSQL: serialization_failure, deadlock_detected. MySQL and MariaDB: ER_LOCK_DEADLOCK.
-_DEADLOCKS = frozenset({"40001", "40P01", 1213})
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from django.db import router, transaction
+from django.utils.translation import gettext as _
+
+from chatkit_sessions.exceptions import StorageUnavailable
+from chatkit_sessions.models import ChatSession
+
+# PostgreSQL: serialization_failure, deadlock_detected. MySQL and MariaDB: ER_LOCK_DEADLOCK, and ER_CHECKREAD
+# where transactions are repeatable reads.
+_DEADLOCKS = frozenset({"40001", "40P01", 1213, 1020})
+
+
+def database() -> str:
+    """Return the alias of the database that sessions are written to: a replica may not know of them yet."""
+    return router.db_for_write(ChatSession)
+
+
+@contextmanager
+def committed() -> Iterator[None]:
+    """Run the block in a transaction of its own, which is committed at the block's end.
+
+    Raises:
+        StorageUnavailable: a transaction is open around it, so that the end would commit nothing.
+    """
+    connection = transaction.get_connection(database())
+    if not (connection.in_atomic_block or connection.get_autocommit()):  # the site commits by hand
+        raise _inside_transaction()
+    with ExitStack() as stack:
+        try:
+            # Django exempts its TestCase, whose transaction stands for the database.
+            stack.enter_context(transaction.atomic(using=connection.alias, durable=True))
+        except RuntimeError as err:
+            raise _inside_transaction() from err
+        yield
 
 
 def is_deadlock(error: BaseException) -> bool:
@@ -11,3 +45,13 @@ def is_deadlock(error: BaseException) -> bool:
     cause = error.__cause__ or error
     code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(cause.args), None)
     return code in _DEADLOCKS
+
+
+def _inside_transaction() -> StorageUnavailable:
+    return StorageUnavailable(
+        _(
+            "A session cannot be issued inside transaction.atomic(): a rollback would erase its "
+            "audit row. Call issue_session() outside the block; for a view under ATOMIC_REQUESTS, "
+            "decorate it with transaction.non_atomic_requests."
+        )
+    )

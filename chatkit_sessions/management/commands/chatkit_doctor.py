@@ -6,9 +6,10 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as StorageError
 from django.utils.translation import gettext as _
 
-from chatkit_sessions.models import ChatSession
+from chatkit_sessions.models import ChatSession, PolicyOverride
 from chatkit_sessions.services import explain_policy
 from chatkit_sessions.services.doctor import examine
 
@@ -28,10 +29,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Explain or examine."""
-        if options["user"] is not None:
-            self._explain(options["user"], options["workflow"])
-        else:
-            self._examine(options["workflow"])
+        try:
+            if options["user"] is not None:
+                self._explain(options["user"], options["workflow"])
+            else:
+                self._examine(options["workflow"])
+        except StorageError as err:
+            raise CommandError(
+                _("The database failed: %(error)s\nRun migrate, and check the database.") % {"error": err}
+            ) from err
 
     def _explain(self, name: str, workflow: str | None) -> None:
         users = get_user_model()
@@ -45,17 +51,24 @@ class Command(BaseCommand):
             self.stdout.write(_("known to the API as %(identifier)s") % {"identifier": explained.identifier})
         for label, value, source in explained.rows():
             self.stdout.write(f"  {label}: {value} ({source})")
+        for override in PolicyOverride.objects.for_user(user).select_related("user", "group"):
+            self.stdout.write(_("override: %(override)s") % {"override": override.in_words()})
         if explained.refusal is not None:
-            raise CommandError(
-                _("A session would be refused now (%(code)s): %(reason)s")
-                % {"code": explained.refusal.code, "reason": explained.refusal}
-            )
-        self.stdout.write(self.style.SUCCESS(_("A session would be granted now.")))
+            raise CommandError(explained.verdict)
+        self.stdout.write(self.style.SUCCESS(explained.verdict))
 
     def _examine(self, workflow: str | None) -> None:
         finding = examine(workflow)
         if finding.error is not None:
             raise CommandError(self._failure(finding.session, str(finding.error), finding.cure))
+        if finding.is_running:
+            raise CommandError(
+                _(
+                    "A session was created, but the API could not be told of its end: %(session)s.\n"
+                    "It ends by itself; the log says what the API answered."
+                )
+                % {"session": finding.session}
+            )
         self.stdout.write(
             self.style.SUCCESS(
                 _("A session was created and cancelled: %(session)s.") % {"session": finding.session}
