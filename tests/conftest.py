@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,12 @@ SETTINGS_VARIABLES = (
     "OPENAI_PROJECT_ID",
 )
 PROXY_VARIABLES = {"all_proxy", "http_proxy", "https_proxy"}
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the servers that tests interrupt: what a shell runs in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
