@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -169,6 +170,20 @@ def ui_options(field: str, value: Any) -> None:
                 "is no option that can be stored, and one unknown option leaves the widget blank; "
                 f"known: {', '.join(UI_OPTIONS)}.",
             )
+    _data(field, value)
+
+
+def _data(field: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _data(f"{field}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _data(f"{field}[{index}]", item)
+    elif callable(value):
+        raise ParameterError(field, "must be data: a function cannot be handed to the page.")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ParameterError(field, "must be a finite number.")
 
 
 def workflow_rules(max_expires_after: int) -> Mapping[str, Check]:

@@ -2,6 +2,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils.translation import gettext_lazy
 
 from chatkit_sessions import rules
 from chatkit_sessions.bounds import Check, ParameterError, boolean, integer, mapping
@@ -98,6 +99,17 @@ REFUSED: list[tuple[Check, Any, str]] = [
         )
         for name in ("api", "onClientTool", "Theme", 5)
     ),
+    (rules.ui_options, {"theme": float("nan")}, "f.theme must be a finite number."),
+    (
+        rules.ui_options,
+        {"composer": {"models": [{"id": "a"}, {"size": float("-inf")}]}},
+        "f.composer.models[1].size must be a finite number.",
+    ),
+    (
+        rules.ui_options,
+        {"header": {"leftAction": ({"onClick": print},)}},
+        "f.header.leftAction[0].onClick must be data: a function cannot be handed to the page.",
+    ),
 ]
 
 
@@ -133,7 +145,9 @@ ALLOWED: list[tuple[Check, Any]] = [
     (rules.slug, "a"),
     (rules.slug, "A-b_9" + "s" * 59),
     *((rules.rate, value) for value in ("1/second", "30/minute", "999999999/hour", "7/day")),
-    (rules.ui_options, {name: object() for name in rules.UI_OPTIONS}),
+    (rules.ui_options, {name: [{"a": (1, 0.5, "x", None, True)}] for name in rules.UI_OPTIONS}),
+    (rules.ui_options, {"composer": {"placeholder": gettext_lazy("Ask")}}),
+    (rules.ui_options, {}),
 ]
 
 

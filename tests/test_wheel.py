@@ -79,6 +79,7 @@ def test_wheel_carries_every_file_of_the_package_and_nothing_else(wheel: Path) -
 @pytest.mark.parametrize(
     "pattern",
     [
+        "locale/*/LC_MESSAGES/django.mo",
         "migrations/0001_initial.py",
         "py.typed",
         "standin/*.css",

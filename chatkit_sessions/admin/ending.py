@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -76,9 +77,8 @@ def report(request: HttpRequest, result: BulkCancellation) -> None:
 class EndRunningSessionsMixin:
     """An action that ends the running sessions which the selected objects speak of."""
 
-    def sessions_of(self, queryset: QuerySet[Any]) -> ChatSessionQuerySet:
-        """Return the sessions that the selected objects speak of."""
-        raise NotImplementedError
+    # Given by the admin: the sessions that the selected objects speak of.
+    sessions_of: Callable[[QuerySet[Any]], ChatSessionQuerySet]
 
     @admin.action(description=_("End running sessions"), permissions=["end_sessions"])
     def end_running_sessions(

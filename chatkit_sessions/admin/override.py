@@ -19,6 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from chatkit_sessions import conf, policy
+from chatkit_sessions.layers import Layer, supplied_by
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, PolicyOverride, known_slugs
 from chatkit_sessions.services import explain_policy
 
@@ -68,15 +69,7 @@ class EffectivePolicyForm(forms.Form):
 class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
     """Who is treated otherwise, how long and why."""
 
-    list_display = (
-        "target",
-        "workflow",
-        "is_blocked",
-        *policy.OVERRIDE_FIELDS,
-        "valid_from",
-        "valid_until",
-        "reason",
-    )
+    list_display = ("target", "workflow", "values", "in_force", "valid_until", "reason")
     list_select_related = ("user", "group")
     list_filter = ("is_blocked", "group")
     search_fields = (
@@ -124,6 +117,29 @@ class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: i
     def workflow(self, override: PolicyOverride) -> Any:
         """Show the workflow."""
         return override.workflow_slug or _("all")
+
+    @admin.display(description=_("values"))
+    def values(self, override: PolicyOverride) -> str:
+        """Show what it decides, with units."""
+        layer = Layer.USER_OVERRIDE
+        values = {name: getattr(override, name) for name in policy.OVERRIDE_FIELDS}
+        decided = supplied_by(layer, {name: value for name, value in values.items() if value is not None})
+        described = policy.describe_policy({name: item.as_json() for name, item in decided.items()})
+        words = [f"{label}: {value}" for label, value, _source in described]
+        return ", ".join([str(_("blocked")), *words] if override.is_blocked else words)
+
+    @admin.display(description=_("in force"), boolean=True)
+    def in_force(self, override: PolicyOverride) -> bool:
+        """Show whether it counts now."""
+        now = timezone.now()
+        return not override.is_over(now) and not override.is_to_come(now)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Say which workflows there are."""
+        if db_field.name == "workflow_slug":
+            text = _("The slug of one workflow: %(known)s. Blank: every workflow.")
+            kwargs["help_text"] = text % {"known": ", ".join(known_slugs())}
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: PolicyOverride, form: Any, change: bool) -> None:
         """Remember who made it."""

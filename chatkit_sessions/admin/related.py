@@ -27,10 +27,6 @@ class OverrideInline(admin.TabularInline):  # type: ignore[type-arg]  # generic 
     can_delete = False
     extra = 0
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Show nothing on the page that adds somebody: there can be no override yet."""
-        return obj is not None and super().has_view_permission(request, obj)
-
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Leave changing to the overrides' own page: saving a user says nothing of their overrides."""
         return False
@@ -59,6 +55,15 @@ def list_overrides_beside(site: admin.AdminSite) -> None:
         admin.autodiscover()
     for model, inline in ((get_user_model(), UserOverrideInline), (Group, GroupOverrideInline)):
         if site.is_registered(model):
-            beside = site.get_model_admin(model)
-            # On this instance alone: the class may be registered elsewhere too.
-            beside.inlines = [*beside.inlines, inline]  # type: ignore[misc]  # a class variable in the stubs
+            _add(site.get_model_admin(model), inline)
+
+
+def _add(beside: admin.ModelAdmin[Any], inline: type[OverrideInline]) -> None:
+    own = beside.get_inlines
+
+    def get_inlines(request: HttpRequest, obj: Any) -> list[Any]:
+        # Not on the page that adds somebody, who can have no override yet.
+        return [*own(request, obj), *([inline] if obj is not None else [])]
+
+    # On this instance alone: the class may be registered elsewhere too.
+    beside.get_inlines = get_inlines  # type: ignore[method-assign]  # the instance's, not the class's

@@ -73,10 +73,10 @@ class ThreadPageSerializer(ThreadSerializer, PageSerializer):
 
 def session_object(session: ChatSession, *, client_secret: str = "", reused: bool = False) -> dict[str, Any]:
     """Return a session in the API's own shape, from the answer where it gave one, else from the policy."""
-    policy = {name: item["value"] for name, item in session.policy.items()}
+    policy = {**DEFAULTS, **{name: item["value"] for name, item in session.policy.items()}}
     answered = session.response
     workflow = answered.get("workflow", {})
-    tracing = workflow.get("tracing", {}).get("enabled", policy.get("tracing_enabled"))
+    tracing = workflow.get("tracing", {}).get("enabled", policy["tracing_enabled"])
     return {
         "id": session.public_id,
         "object": "chatkit.session",
@@ -92,9 +92,7 @@ def session_object(session: ChatSession, *, client_secret: str = "", reused: boo
         },
         "rate_limits": {"max_requests_per_1_minute": session.max_requests_per_1_minute},
         "max_requests_per_1_minute": session.max_requests_per_1_minute,
-        "chatkit_configuration": _merged(
-            as_configuration({**DEFAULTS, **policy}), answered.get("chatkit_configuration", {})
-        ),
+        "chatkit_configuration": _merged(as_configuration(policy), answered.get("chatkit_configuration", {})),
         "created_at": int(session.created_at.timestamp()),
         "workflow_slug": session.workflow_slug,
         "reused": reused,

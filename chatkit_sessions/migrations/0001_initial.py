@@ -290,41 +290,53 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "expires_after",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Seconds from creation, 1 to 600 (MAX_EXPIRES_AFTER in the settings).",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="lifetime",
                     ),
                 ),
                 (
                     "max_requests_per_1_minute",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Requests that one session may make in a minute, at least 1.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="requests a minute",
                     ),
                 ),
                 (
                     "max_active_sessions",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Sessions that one person may have running at a time, at least 1.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="active sessions",
                     ),
                 ),
                 (
                     "max_sessions_per_hour",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Sessions that one person may start in an hour, at least 1.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="sessions an hour",
                     ),
                 ),
@@ -563,7 +575,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "file_upload_max_file_size",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Megabytes, 1 to 512. API default: 512.",
                         null=True,
@@ -576,11 +588,14 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "file_upload_max_files",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="At least 1. API default: 10.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="most files",
                     ),
                 ),
@@ -592,51 +607,66 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "history_recent_threads",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="At least 1. API default: unlimited.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="recent threads",
                     ),
                 ),
                 (
                     "expires_after",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Seconds from creation, 1 to 600 (MAX_EXPIRES_AFTER in the settings). API default: 600.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="lifetime",
                     ),
                 ),
                 (
                     "max_requests_per_1_minute",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Requests that one session may make in a minute, at least 1. API default: 10.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="requests a minute",
                     ),
                 ),
                 (
                     "max_active_sessions",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Sessions that one person may have running at a time. Blank: as in the settings.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="active sessions",
                     ),
                 ),
                 (
                     "max_sessions_per_hour",
-                    models.PositiveIntegerField(
+                    chatkit_sessions.models.fields.CountField(
                         blank=True,
                         help_text="Sessions that one person may start in an hour. Blank: as in the settings.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ],
                         verbose_name="sessions an hour",
                     ),
                 ),

@@ -43,8 +43,10 @@ class Bound:
         try:
             _CHECKS[self.name]("", value)
         except ParameterError as err:
-            message = f"{err.field.lstrip('.')} {err.reason}".strip()
-            raise ValidationError(message[:1].upper() + message[1:], code=self.name) from None
+            # A key is told as it is spelled; a sentence without one begins with a capital letter.
+            key = err.field.lstrip(".")
+            message = f"{key} {err.reason}" if key else err.reason[:1].upper() + err.reason[1:]
+            raise ValidationError(message, code=self.name) from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bound) and self.name == other.name
@@ -60,14 +62,19 @@ _CHECKS: dict[str, Check] = {
 }
 
 
-def bounded(label: Any, help_text: Any, *, maximum: int | None = None) -> models.PositiveIntegerField:  # type: ignore[type-arg]  # generic in the stubs only
-    """Return an optional integer field from 1 to ``maximum``."""
-    validators: list[Any] = [MinValueValidator(1)]
-    if maximum is not None:
-        validators.append(MaxValueValidator(maximum))
-    return models.PositiveIntegerField(
-        label, null=True, blank=True, validators=validators, help_text=help_text
-    )
+class CountField(models.PositiveIntegerField):  # type: ignore[type-arg]  # generic in the stubs only
+    """A whole number from 1 on; Django's own form field would say that 0 is allowed."""
+
+    def formfield(self, **kwargs: Any) -> Any:
+        """Have the bound in the form."""
+        return super().formfield(**{"min_value": 1, **kwargs})
+
+
+def bounded(label: Any, help_text: Any, *, maximum: int | None = None) -> CountField:
+    """Return an optional integer field from 1 to ``maximum``, or to what every database can hold."""
+    largest = bounds.MAX_INTEGER if maximum is None else maximum
+    validators = [MinValueValidator(1), MaxValueValidator(largest)]
+    return CountField(label, null=True, blank=True, validators=validators, help_text=help_text)
 
 
 def at_least_one(prefix: str, *fields: str) -> list[models.CheckConstraint]:

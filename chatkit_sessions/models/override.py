@@ -136,15 +136,22 @@ class PolicyOverride(models.Model):
         if errors:
             raise ValidationError(errors)
 
+    def is_over(self, now: datetime) -> bool:
+        """Return whether its time window has closed."""
+        return self.valid_until is not None and self.valid_until <= now
+
+    def is_to_come(self, now: datetime) -> bool:
+        """Return whether its time window has yet to open."""
+        return self.valid_from is not None and self.valid_from > now
+
     def in_words(self, now: datetime | None = None) -> str:
         """Return whom it is for, whether it counts now, and why it was made."""
         now = now or timezone.now()
-        if self.valid_until and self.valid_until <= now:
-            text = str(_("%(override)s (over)") % {"override": self})
-        elif self.valid_from and self.valid_from > now:
-            text = str(_("%(override)s (not yet)") % {"override": self})
-        else:
-            text = str(self)
+        text = str(self)
+        if self.is_over(now):
+            text = str(_("%(override)s (over)") % {"override": text})
+        elif self.is_to_come(now):
+            text = str(_("%(override)s (not yet)") % {"override": text})
         return f"{text}: {self.reason}" if self.reason else text
 
     @property

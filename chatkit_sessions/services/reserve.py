@@ -36,15 +36,16 @@ def reserve(order: Order) -> tuple[ChatSession, list[ChatSession]]:
         Throttled: the visitor's address has.
         StorageUnavailable: the row could not be written, or a transaction is open around the call.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    attempt = 1
+    while True:
         try:
             session, replaced = _try_to_reserve(order)
             break
         except StorageError as err:
-            if is_deadlock(err) and attempt < ATTEMPTS:
-                continue
-            logger.exception("The row of a session could not be written; the API was not asked.")
-            raise StorageUnavailable from err
+            if attempt == ATTEMPTS or not is_deadlock(err):
+                logger.exception("The row of a session could not be written; the API was not asked.")
+                raise StorageUnavailable from err
+        attempt += 1
     for old in replaced:
         announce_end(old)
     return session, replaced

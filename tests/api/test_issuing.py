@@ -131,6 +131,30 @@ def test_an_answer_of_the_older_shape_is_completed(
     assert len(standin.requests) == 1  # the API cannot be told without an id
 
 
+def test_what_the_api_answered_is_shown_before_what_it_was_asked_for(
+    browser: Browser, standin: StandIn
+) -> None:
+    answered = {
+        "id": "cksess_1",
+        "client_secret": "ek_1",
+        "expires_at": 4_102_444_800,
+        "workflow": {"id": "wf_tests", "version": "9", "tracing": {"enabled": False}},
+        "rate_limits": {"max_requests_per_1_minute": 3},
+        "chatkit_configuration": {"file_upload": {"enabled": True, "max_file_size": 20}},
+    }
+    standin.misbehave(Fault(body=answered))
+    issued = browser.issue()
+    assert issued["workflow"]["version"] == "9"
+    assert issued["workflow"]["tracing"] == {"enabled": False}
+    assert issued["max_requests_per_1_minute"] == 3
+    assert issued["rate_limits"] == {"max_requests_per_1_minute": 3}
+    assert issued["chatkit_configuration"] == {
+        "automatic_thread_titling": {"enabled": True},
+        "file_upload": {"enabled": True, "max_file_size": 20, "max_files": 10},
+        "history": {"enabled": True, "recent_threads": None},
+    }
+
+
 def test_the_secret_is_kept_nowhere(
     browser: Browser, standin: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -33,6 +33,13 @@ def test_a_session_shows_as_expired_at_once(ada: User, browser: Browser) -> None
     assert over.status == Status.ACTIVE  # no housekeeping has run
 
 
+def test_a_row_that_knows_less_is_shown_with_the_defaults(ada: User, browser: Browser) -> None:
+    row = session_of(ada, policy={}, response={})
+    shown = browser.get(f"sessions/{row.upstream_id}/").json()
+    assert PublishedSession.model_validate(shown, strict=True).workflow.tracing.enabled is True
+    assert shown["chatkit_configuration"]["file_upload"]["max_file_size"] == 512
+
+
 def test_only_issued_sessions_are_shown(ada: User, browser: Browser) -> None:
     rows = {status: session_of(ada, status=status) for status in Status}
     shown = [rows[status] for status in (Status.CANCELLED, Status.EXPIRED, Status.ACTIVE)]

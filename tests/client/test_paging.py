@@ -58,8 +58,15 @@ def thread(name: str) -> dict[str, Any]:
         ([answers.page(thread("a"), has_more=True, last_id=None)], ["a"]),
         ([answers.page(thread("a"), has_more=True)] * 2, ["a", "a"]),
         ([answers.page(thread("a"), has_more=True), answers.page(has_more=True, last_id="b")], ["a"]),
+        (
+            [
+                answers.page(thread("a"), has_more=True),
+                answers.page(thread("b"), has_more=True, last_id=None),
+            ],
+            ["a", "b"],
+        ),
     ],
-    ids=["empty", "empty with a cursor", "no cursor", "the same page again", "then empty"],
+    ids=["empty", "empty with a cursor", "no cursor", "the same page again", "then empty", "then no cursor"],
 )
 def test_a_list_that_does_not_move_on_ends(
     standin: StandIn, client: ChatKitClient, pages: list[dict[str, Any]], found: list[str]

@@ -1,5 +1,6 @@
 """What goes over the wire: headers, cookies, redirects, and one pool of connections a process."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -25,6 +26,23 @@ from .conftest import KEY, SESSION, Clock
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., ChatKitClient]
+
+
+def test_the_client_is_made_as_documented() -> None:
+    made = inspect.signature(ChatKitClient).parameters
+    assert {name: parameter.default for name, parameter in made.items()} == {
+        "api_key": inspect.Parameter.empty,
+        "base_url": inspect.Parameter.empty,
+        "organization": None,
+        "project": None,
+        "timeout": (3.05, 10),
+        "max_retries": 2,
+        "deadline": 15,
+        "session": None,
+        "max_expires_after": 600,
+    }
+    keyword_only = {name for name in made if made[name].kind is inspect.Parameter.KEYWORD_ONLY}
+    assert keyword_only == made.keys() - {"api_key"}
 
 
 def test_the_documented_headers_are_sent(standin: StandIn, make: Make) -> None:

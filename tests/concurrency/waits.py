@@ -18,5 +18,7 @@ def wait_at_most(seconds: int) -> Iterator[None]:
     begin, end = _PATIENCE[connection.vendor]
     with connection.cursor() as cursor:
         cursor.execute(begin.format(s=seconds, ms=seconds * 1000))
-        yield
-        cursor.execute(end)
+        try:
+            yield
+        finally:
+            cursor.execute(end)

@@ -60,8 +60,8 @@ def test_sessions_are_found_by_what_they_are_at_this_moment() -> None:
         "issued": ChatSession.objects.issued(),
     }
     assert {name: set(found) for name, found in kinds.items()} == {
-        "running": {rows["active", 0]},
-        "occupying": {rows["active", 0], rows["pending", 0]},
+        "running": {rows[Status.ACTIVE, 0]},
+        "occupying": {rows[Status.ACTIVE, 0], rows[Status.PENDING, 0]},
         "issued": {row for (status, _over), row in rows.items() if status in ISSUED},
     }
     assert set(ChatSession.objects.running(AFTER)) == set()

@@ -56,13 +56,13 @@ def test_bad_numbers_are_refused_by_the_form_and_by_the_database(
             "state_variables",
             "Must have at most 64 entries, not 65.",
         ),
-        ({"state_variables": {"k" * 65: 1}}, "state_variables", f"{'k' * 64} its name must be".capitalize()),
+        ({"state_variables": {"k" * 65: 1}}, "state_variables", f"{'k' * 64} its name must be"),
         (
             {"state_variables": {"a": [1]}},
             "state_variables",
-            "A must be a string, a number or a boolean, not list.",
+            "a must be a string, a number or a boolean, not list.",
         ),
-        ({"ui_options": {"onError": 1}}, "ui_options", "OnError is no option that can be stored"),
+        ({"ui_options": {"onError": 1}}, "ui_options", "onError is no option that can be stored"),
         (
             {"credentials": "eu"},
             "credentials",

@@ -33,9 +33,9 @@ class Clock:
 
 
 class Api(StandIn):
-    """A stand-in that a test can watch: ``watch`` is called before each answer, in the server's own thread."""
+    """A stand-in that a test can watch: ``watch`` is called before each answer, in the server's thread."""
 
-    watch: Callable[[RecordedRequest], None] | None = None
+    watch: Callable[[RecordedRequest], object] | None = None
     trouble: Exception | None = None
 
     def _respond(self, request: RecordedRequest, refusal: ApiError | None) -> tuple[Answer, Fault]:

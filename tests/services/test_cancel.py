@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import connection
 from django.forms.models import model_to_dict
 
 from chatkit_sessions.exceptions import InvalidRequest, StorageUnavailable
@@ -217,7 +218,7 @@ def test_a_database_that_fails_keeps_the_session_running(
 def test_that_the_api_was_told_may_be_recorded_later(
     session: ChatSession, user: User, api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with database_fails_at("UPDATE", "= NULL"):
+    with database_fails_at(f"SET {connection.ops.quote_name('cancel_requested_at')}"):
         cancel_session(session, by=user)
     row = stored(session)
     assert (row.status, api.sessions[session.upstream_id]["status"]) == ("cancelled", "cancelled")

@@ -263,9 +263,7 @@ def test_a_session_that_cannot_be_settled_is_withdrawn(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_withdrawal_that_fails_is_logged(
-    issue: Issue, api: Api, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_withdrawal_that_fails_is_logged(issue: Issue, api: Api, caplog: pytest.LogCaptureFixture) -> None:
     api.misbehave(Fault(status=500), path="*/cancel")
     with settling_fails(), pytest.raises(StorageUnavailable):
         issue()
@@ -299,7 +297,9 @@ def test_a_failure_that_cannot_be_recorded_is_a_storage_error(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("words", [("INSERT INTO", "chatkit_sessions_chatsession"), ("chatkit_sessions_limitlock",)])
+@pytest.mark.parametrize(
+    "words", [("INSERT INTO", "chatkit_sessions_chatsession"), ("chatkit_sessions_limitlock",)]
+)
 def test_nothing_is_sent_without_a_row(
     issue: Issue, api: Api, words: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -340,7 +340,7 @@ def test_an_answer_just_before_its_place_is_given_up_is_used(issue: Issue, api: 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fault", [None, Fault(status=500)])
 def test_a_row_that_housekeeping_gave_up_stays_so(issue: Issue, api: Api, fault: Fault | None) -> None:
-    api.watch = lambda request: ChatSession.objects.update(status="lost") and None
+    api.watch = lambda request: ChatSession.objects.update(status="lost")
     if fault:
         api.misbehave(fault)
     with pytest.raises(StorageUnavailable):

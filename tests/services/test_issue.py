@@ -48,7 +48,12 @@ def test_an_issued_session_has_its_row(
     assert issued.session == row
     assert issued.client_secret == remote["client_secret"]
     assert not issued.reused
-    assert (row.status, row.upstream_id, row.user, row.identifier) == ("active", upstream_id, user, str(user.pk))
+    assert (row.status, row.upstream_id, row.user, row.identifier) == (
+        "active",
+        upstream_id,
+        user,
+        str(user.pk),
+    )
     assert (row.workflow_slug, row.workflow_id, row.workflow_version) == ("default", "wf_tests", "")
     assert row.identity_key == hashlib.sha256(str(user.pk).encode()).hexdigest()
     assert row.secret_digest == digest(issued.client_secret)
