@@ -76,7 +76,7 @@ def _personal_identifier(settings: conf.Settings) -> Iterator[CheckMessage]:
         yield Warning(
             f"The API would know people by the primary key of {users._meta.label}, {key.name!r}, "
             "which is personal data.",
-            hint=f"Set USER_IDENTIFIER in {conf.NAME} to a callable (user, request) that returns a pseudonym.",
+            hint=f"Set USER_IDENTIFIER in {conf.NAME} to a callable (user, request) for a pseudonym.",
             id="chatkit_sessions.W003",
         )
 

@@ -65,7 +65,10 @@ def describe(item: Mapping[str, Any]) -> str:
     source = item.get("source")
     if not source:
         return str(LAYER_LABELS[Layer(item["layer"])])
-    text = _("override for %(target)s") % {"target": source["target"]}
+    if "group" in source:
+        text = _("override for group %(name)s") % {"name": source["group"]}
+    else:
+        text = _("override for user %(name)s") % {"name": source["user"]}
     if "workflow" in source:
         text += _(", for %(workflow)s only") % {"workflow": source["workflow"]}
     if "valid_until" in source:

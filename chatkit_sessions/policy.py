@@ -172,7 +172,9 @@ def _specificity(override: PolicyOverride) -> tuple[bool, bool]:
 
 
 def _source(override: PolicyOverride) -> dict[str, Any]:
-    source: dict[str, Any] = {"override": override.pk, "target": override.target}
+    # Names and no words: what the audit keeps is told later, in the reader's language.
+    target = {"user": str(override.user)} if override.user_id is not None else {"group": str(override.group)}
+    source: dict[str, Any] = {"override": override.pk, **target}
     if override.workflow_slug:
         source["workflow"] = override.workflow_slug
     if override.valid_until:

@@ -199,8 +199,7 @@ def test_personal_data_as_primary_key_is_a_warning(
         checks.Warning(
             f"The API would know people by the primary key of tests.Person, {name!r}, "
             "which is personal data.",
-            hint="Set USER_IDENTIFIER in CHATKIT_SESSIONS to a callable (user, request) "
-            "that returns a pseudonym.",
+            hint="Set USER_IDENTIFIER in CHATKIT_SESSIONS to a callable (user, request) for a pseudonym.",
             id="chatkit_sessions.W003",
         )
     ]

@@ -27,7 +27,7 @@ def test_every_layer_has_words(layer: Layer) -> None:
 
 def test_a_value_is_kept_with_its_layer_and_its_source() -> None:
     assert Resolved(600, Layer.SETTING).as_json() == {"value": 600, "layer": "setting"}
-    source = {"override": 7, "target": "group Trial"}
+    source = {"override": 7, "group": "Trial"}
     assert Resolved(600, Layer.GROUP_OVERRIDE, source).as_json() == {
         "value": 600,
         "layer": "group_override",
@@ -56,6 +56,11 @@ def test_a_value_is_kept_with_its_layer_and_its_source() -> None:
 )
 @override_settings(TIME_ZONE="UTC")
 def test_an_override_is_told_with_its_target_workflow_and_end(source: dict[str, Any], words: str) -> None:
-    stored = {"layer": "group_override", "source": {"override": 7, "target": "group Trial", **source}}
+    stored = {"layer": "group_override", "source": {"override": 7, "group": "Trial", **source}}
     with translation.override("en"):
         assert describe(stored) == words
+
+
+def test_an_override_for_a_user_is_told_so() -> None:
+    stored = {"layer": "user_override", "source": {"override": 7, "user": "ada"}}
+    assert describe(stored) == "override for user ada"

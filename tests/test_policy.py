@@ -284,7 +284,7 @@ def test_the_more_specific_override_wins_however_strict_the_other_is(
     item = site.resolve().values[name]
     assert (item.value, item.layer) == (value, Layer(f"{who}_override"))
     assert item.source.get("workflow", "") == slug
-    assert item.source["target"] == {"user": "user ada", "group": "group Trial"}[who]
+    assert item.source[who] == {"user": "ada", "group": "Trial"}[who]
 
 
 def test_overrides_win_value_by_value(site: Site) -> None:
@@ -303,7 +303,7 @@ def test_between_two_groups_the_stricter_value_wins(site: Site, name: str, order
         group.user_set.add(site.user)
         PolicyOverride.objects.create(group=group, **{name: value})
     item = site.resolve().values[name]
-    assert (item.value, item.source["target"]) == (30, "group limit 30")
+    assert (item.value, item.source["group"]) == (30, "limit 30")
 
 
 def test_of_equal_overrides_the_oldest_is_named(site: Site) -> None:
@@ -405,7 +405,7 @@ def test_who_blocks_is_known(site: Site) -> None:
     override = PolicyOverride.objects.create(group=site.group, is_blocked=True, valid_until=until)
     assert site.resolve().blocked_by == {
         "override": override.pk,
-        "target": "group Trial",
+        "group": "Trial",
         "valid_until": "2100-11-01T12:00:00+00:00",
     }
 

@@ -128,7 +128,7 @@ def test_a_launcher_opens_the_chat_on_demand() -> None:
     assert page.all("button") == [
         {
             "type": "button",
-            "class": "chatkit-sessions-launcher",
+            "class": "chatkit-sessions-toggle",
             "aria-expanded": "false",
             "aria-label": "Chat",
         },

@@ -16,6 +16,7 @@ from rest_framework.views import set_rollback
 from chatkit_sessions.exceptions import (
     ChatKitSessionsError,
     InvalidRequest,
+    NotAuthenticated,
     NotConfigured,
     StorageUnavailable,
 )
@@ -95,6 +96,8 @@ def _wait(error: exceptions.APIException) -> float | None:
 def _sentence(error: exceptions.APIException) -> str:
     if isinstance(error, exceptions.ValidationError):
         return str(InvalidRequest.default_message)
+    if isinstance(error, exceptions.NotAuthenticated):
+        return str(NotAuthenticated.default_message)
     return str(error.detail if isinstance(error.detail, str) else error.default_detail)
 
 

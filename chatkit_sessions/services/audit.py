@@ -13,7 +13,7 @@ from chatkit_sessions.client import ChatKitSession
 from chatkit_sessions.visitors import client_address
 
 MAX_RESPONSE_BYTES = 64 * 1024
-# In the order in which they are kept when an answer is too long; unknown fields go first, private ones next.
+# In the order in which they are kept when an answer is too long; unknown fields go first.
 _KEPT = (
     "object",
     "status",
@@ -28,15 +28,19 @@ _KEPT = (
 
 
 def bounded_response(answer: ChatKitSession) -> dict[str, Any]:
-    """Return the answer without its secret, in at most 64 KiB of JSON; unknown fields are dropped first."""
+    """Return the answer without secret and state variables, unknown fields going first where it is long.
+
+    It takes at most 64 KiB as JSON.
+    """
     raw: dict[str, Any] = storable(answer.raw)
-    known = {name: raw[name] for name in _KEPT if name in raw}
-    for candidate in (raw, known):
-        if _size(candidate) <= MAX_RESPONSE_BYTES:
-            return candidate
+    if "workflow" in raw:
+        # Their values may be private; the policy keeps their names and a digest.
+        raw["workflow"] = {key: raw["workflow"][key] for key in raw["workflow"] if key != "state_variables"}
+    if _size(raw) <= MAX_RESPONSE_BYTES:
+        return raw
     kept: dict[str, Any] = {}
-    for name, value in known.items():
-        candidate = {**kept, name: _without_state_variables(name, value)}
+    for name in filter(raw.__contains__, _KEPT):
+        candidate = {**kept, name: raw[name]}
         kept = candidate if _size(candidate) <= MAX_RESPONSE_BYTES else kept
     return kept
 
@@ -66,12 +70,6 @@ def client_of(request: HttpRequest | None) -> dict[str, Any]:
         "ip_address": client_address(request),
         "user_agent": request.META.get("HTTP_USER_AGENT", "").replace("\x00", "")[:255],
     }
-
-
-def _without_state_variables(name: str, value: Any) -> Any:
-    if name != "workflow" or not isinstance(value, Mapping):
-        return value
-    return {key: item for key, item in value.items() if key in {"id", "version", "tracing"}}
 
 
 def _size(value: Any) -> int:

@@ -128,7 +128,11 @@ def test_the_list_shows_whom_which_and_how_long(operator: Desk, ada: User, group
     page = operator.page(OVERRIDES)
     assert page.column("For") == ["group Trial", "user ada", "user ada"]
     assert page.column("Workflow") == ["all", "default", "all"]
-    assert page.column("Values") == ["blocked, sessions an hour: 5", "lifetime: 60 s, active sessions: 2", "-"]
+    assert page.column("Values") == [
+        "blocked, sessions an hour: 5",
+        "lifetime: 60 s, active sessions: 2",
+        "-",
+    ]
     assert page.column("Valid until") == ["Jan. 1, 2020, midnight", "-", "-"]
     assert page.column("Reason") == ["-", "a test", "-"]
     content = operator.get(OVERRIDES).content.decode()

@@ -9,7 +9,6 @@ from django.contrib.auth.models import Group
 from django.test import override_settings
 from django.utils import timezone
 
-from chatkit_sessions.bounds import MAX_INTEGER
 from chatkit_sessions.models import Workflow
 from chatkit_sessions.rules import UI_OPTIONS
 from chatkit_sessions.standin import StandIn
@@ -18,7 +17,6 @@ from .conftest import WORKFLOWS, Desk, Page, messages, staff
 
 ADD = f"{WORKFLOWS}add/"
 PLAIN = {"slug": "support", "workflow_id": "wf_1", "is_active": "on"}
-FIXED_IN_MODELS = pytest.mark.xfail(reason="a defect of models/fields.py or rules.py that is known")
 # Every field with a lower bound of 1, and one more than its upper bound with the message that names it.
 ONE = "Ensure this value is greater than or equal to 1."
 BOUNDED: dict[str, tuple[str, str]] = {
@@ -131,10 +129,7 @@ def test_a_number_below_its_bound_is_refused(keeper: Desk, standin: StandIn, fie
 
 @pytest.mark.parametrize(
     "field",
-    [
-        pytest.param(field, marks=[FIXED_IN_MODELS] if bound == str(MAX_INTEGER + 1) else [])
-        for field, (bound, _message) in BOUNDED.items()
-    ],
+    BOUNDED,
 )
 def test_a_number_above_its_bound_is_refused(keeper: Desk, standin: StandIn, field: str) -> None:
     too_large, message = BOUNDED[field]
@@ -175,18 +170,17 @@ UNKNOWN_OPTION = (
         ("workflow_id", "", "Needed, for the settings have no workflow 'support' that names one."),
         ("credentials", "other", "CREDENTIALS in the settings has no 'other'. It has: none."),
         ("state_variables", MANY, "Must have at most 64 entries, not 65."),
-        pytest.param(
+        (
             "state_variables",
             TOO_LONG,
             f"{'k' * 64} its name must be a string of 1 to 64 characters, not 65 characters.",
-            marks=FIXED_IN_MODELS,
         ),
-        pytest.param("state_variables", '{"page": {"a": 1}}', f"{NESTED}dict.", marks=FIXED_IN_MODELS),
-        pytest.param("state_variables", '{"page": [1]}', f"{NESTED}list.", marks=FIXED_IN_MODELS),
-        pytest.param("state_variables", '{"page": null}', f"{NESTED}NoneType.", marks=FIXED_IN_MODELS),
+        ("state_variables", '{"page": {"a": 1}}', f"{NESTED}dict."),
+        ("state_variables", '{"page": [1]}', f"{NESTED}list."),
+        ("state_variables", '{"page": null}', f"{NESTED}NoneType."),
         ("state_variables", '["page"]', "Must be a mapping, not list."),
         ("state_variables", "{page}", "Enter a valid JSON."),
-        pytest.param("ui_options", '{"frobnicate": true}', UNKNOWN_OPTION, marks=FIXED_IN_MODELS),
+        ("ui_options", '{"frobnicate": true}', UNKNOWN_OPTION),
         ("ui_options", '["theme"]', "Must be a mapping, not list."),
         ("ui_options", "5", "Must be a mapping, not int."),
         ("groups", "5", "Select a valid choice. 5 is not one of the available choices."),
@@ -203,10 +197,8 @@ def test_a_value_that_cannot_be_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        pytest.param(
-            "state_variables", '{"page": NaN}', "page must be a finite number.", marks=FIXED_IN_MODELS
-        ),
-        pytest.param("ui_options", '{"theme": NaN}', "theme must be a finite number.", marks=FIXED_IN_MODELS),
+        ("state_variables", '{"page": NaN}', "page must be a finite number."),
+        ("ui_options", '{"theme": NaN}', "theme must be a finite number."),
     ],
 )
 def test_numbers_that_are_none_are_refused(keeper: Desk, field: str, value: str, message: str) -> None:

@@ -16,7 +16,7 @@ from chatkit_sessions.standin import StandIn
 
 from .conftest import ENDPOINTS, Browser, assert_error, session_of
 
-NOT_PROVIDED = "Authentication credentials were not provided."
+NOT_PROVIDED = "Sign in to start a chat."
 FORBIDDEN = "You do not have permission to perform this action."
 ALLOWED = {
     "sessions/": {"GET", "HEAD", "POST", "OPTIONS"},

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+import requests
 
 from chatkit_sessions.client import (
     APIConnectionError,
@@ -199,6 +200,27 @@ def test_the_time_to_answer_shrinks_to_what_is_left(standin: StandIn, make: Make
     assert time.monotonic() - begun < 5
     assert isinstance(error, APITimeoutError)
     assert error.attempts == 2
+
+
+def test_each_attempt_has_the_time_that_is_left_and_no_more(
+    standin: StandIn, make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[float, float]] = []
+    send = requests.adapters.HTTPAdapter.send
+
+    def note(*arguments: Any, **options: Any) -> requests.Response:
+        given.append(options["timeout"])
+        return send(*arguments, **options)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", note)
+    for seconds in (11, 3.5):
+        standin.misbehave(Fault(status=429, headers={"Retry-After": str(seconds)}))
+    make(timeout=(3, 10), deadline=15).create_session(**SESSION)
+    (connect, read), (shorter_connect, shorter_read), (last_connect, last_read) = given
+    assert (connect, read, shorter_connect) == (3, 10, 3)
+    assert 3 < shorter_read <= 4
+    assert 0 < last_connect <= 0.5
+    assert last_connect == last_read
 
 
 def test_a_refused_connection_is_tried_again(closed_port: int, clock: Clock) -> None:

@@ -169,6 +169,14 @@ def test_all_clients_share_one_connection_while_it_lasts(
     assert (len(standin.requests), len(opened)) == (4, 1)
 
 
+def test_a_process_of_many_threads_keeps_their_connections() -> None:
+    session = transport.shared_session()
+    adapter = session.get_adapter("https://api.openai.com")
+    assert isinstance(adapter, requests.adapters.HTTPAdapter)
+    assert adapter.poolmanager.connection_pool_kw["maxsize"] == 32
+    assert session.get_adapter("http://127.0.0.1") is adapter
+
+
 def test_a_process_of_its_own_has_a_pool_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     parents = transport.shared_session()
     monkeypatch.setattr(os, "getpid", lambda: -1)

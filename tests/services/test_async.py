@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,9 @@ from django.contrib.auth.models import User
 
 from chatkit_sessions.exceptions import UpstreamError, WorkflowNotFound
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.services import acancel_session, aissue_session
+from chatkit_sessions.services import IssuedSession, acancel_session, aissue_session
 from chatkit_sessions.standin import Fault
+from chatkit_sessions.standin.exchange import RecordedRequest
 
 from .conftest import Api, Heard
 
@@ -52,20 +54,22 @@ def test_a_misspelt_argument_is_refused(api: Api, user: User) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_while_one_waits_for_the_api_another_uses_the_database(api: Api, user: User) -> None:
     """The database's thread is one for all of them."""
-    done: list[str] = []
+    asked, looked = threading.Event(), threading.Event()
+    in_time: list[bool] = []
 
-    async def chat() -> None:
-        await aissue_session(user=user)
-        done.append("chat")
+    def watch(request: RecordedRequest) -> None:
+        asked.set()
+        in_time.append(looked.wait(timeout=5))
 
-    async def look() -> None:
-        while not api.requests:
-            await asyncio.sleep(0.01)
-        done.append(f"pending: {await sync_to_async(ChatSession.objects.filter(status='pending').count)()}")
+    async def look() -> int:
+        await asyncio.to_thread(asked.wait, 5)
+        pending = await sync_to_async(ChatSession.objects.filter(status="pending").count)()
+        looked.set()
+        return pending
 
-    async def both() -> None:
-        await asyncio.gather(chat(), look())
+    async def both() -> tuple[IssuedSession, int]:
+        return await asyncio.gather(aissue_session(user=user), look())
 
-    api.misbehave(Fault(delay=0.5))
-    async_to_sync(both)()
-    assert done == ["pending: 1", "chat"]
+    api.watch = watch
+    issued, pending = async_to_sync(both)()
+    assert (issued.session.status, pending, in_time) == ("active", 1, [True])

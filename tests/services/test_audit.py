@@ -33,7 +33,8 @@ SESSION: dict[str, Any] = {
     "max_requests_per_1_minute": 10,
     "chatkit_configuration": {"history": {"enabled": True}},
 }
-KNOWN = {key: value for key, value in SESSION.items() if key != "client_secret"}
+WORKFLOW = {"id": "wf_1", "version": "2", "tracing": {"enabled": True}}
+KNOWN = {key: value for key, value in SESSION.items() if key != "client_secret"} | {"workflow": WORKFLOW}
 
 
 def response(**changes: Any) -> dict[str, Any]:
@@ -62,22 +63,23 @@ def test_bytes_are_counted_not_characters() -> None:
 
 
 def test_unknown_fields_go_before_any_known_one() -> None:
-    large = {**SESSION["workflow"], "state_variables": {"a": "x" * 60_000}}
+    large = {**WORKFLOW, "unknown": "x" * 60_000}
     assert response(workflow=large, extra="y" * 10_000) == {**KNOWN, "workflow": large}
 
 
-def test_private_values_go_next() -> None:
-    large = {**SESSION["workflow"], "state_variables": {"a": "x" * 70_000}, "unknown": 1}
-    plain = {"id": "wf_1", "version": "2", "tracing": {"enabled": True}}
-    assert response(workflow=large, extra=1) == {**KNOWN, "workflow": plain}
+def test_values_of_state_variables_are_never_kept() -> None:
+    """They may be private; the policy has their names."""
+    private = {**WORKFLOW, "state_variables": {"diagnosis": "x"}, "unknown": 1}
+    assert response(workflow=private, extra=1) == {
+        **KNOWN,
+        "workflow": {**WORKFLOW, "unknown": 1},
+        "extra": 1,
+    }
 
 
 def test_a_known_field_that_is_too_long_goes_alone() -> None:
     kept = response(chatkit_configuration={"notes": "x" * 70_000})
-    assert kept == {
-        **{key: value for key, value in KNOWN.items() if key != "chatkit_configuration"},
-        "workflow": {"id": "wf_1", "version": "2", "tracing": {"enabled": True}},
-    }
+    assert kept == {key: value for key, value in KNOWN.items() if key != "chatkit_configuration"}
 
 
 def test_an_answer_without_a_workflow_can_be_too_long_too() -> None:

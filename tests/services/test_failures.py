@@ -274,11 +274,13 @@ def test_a_withdrawal_that_fails_is_logged(issue: Issue, api: Api, caplog: pytes
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_session_without_an_id_cannot_be_withdrawn(issue: Issue, api: Api) -> None:
+def test_a_session_without_an_id_cannot_be_withdrawn(
+    issue: Issue, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
     api.misbehave(Fault(body=without("id")))
     with settling_fails(), pytest.raises(StorageUnavailable):
         issue()
-    assert api.paths == ["/chatkit/sessions"]
+    assert (api.paths, len(caplog.records)) == (["/chatkit/sessions"], 1)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -374,15 +375,16 @@ def test_while_the_api_is_slow_the_end_of_the_old_one_waits(
     issue: Issue, api: Api, configure: Configure
 ) -> None:
     """One issue may take DEADLINE in all: what is left of it is too short for another call."""
-    configure(DEADLINE=0.5, MAX_ACTIVE_SESSIONS=1)
+    configure(DEADLINE=2, MAX_ACTIVE_SESSIONS=1)
     old = issue().session
-    api.misbehave(Fault(delay=0.3), path="/chatkit/sessions")
-    api.misbehave(Fault(delay=5), path="*/cancel")
+    api.misbehave(Fault(delay=1.2), path="/chatkit/sessions")
+    api.misbehave(Fault(delay=9), path="*/cancel")
+    started = time.monotonic()
     issue()
+    assert time.monotonic() - started < 3
     old = ChatSession.objects.get(pk=old.pk)
     assert old.status == "cancelled"
     assert old.cancel_requested_at is not None
-    assert ChatSession.objects.get(status="active").latency_ms in range(300, 500)
 
 
 @pytest.mark.usefixtures("_oldest")

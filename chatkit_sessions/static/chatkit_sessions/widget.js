@@ -64,7 +64,7 @@ function mount(root) {
   }
 
   notice.querySelector("button").addEventListener("click", start);
-  const launcher = root.querySelector(".chatkit-sessions-launcher");
+  const launcher = root.querySelector(".chatkit-sessions-toggle");
   if (launcher) {
     openOnClick(launcher, root.querySelector(".chatkit-sessions-body"), start);
   } else {
