@@ -45,7 +45,7 @@ def _missing_app() -> Iterator[CheckMessage]:
 
 
 def _missing_key(settings: conf.Settings) -> Iterator[CheckMessage]:
-    if settings.api_key is None and not any("API_KEY" in entry for entry in settings.credentials.values()):
+    if not settings.api_key and not any(entry.get("API_KEY") for entry in settings.credentials.values()):
         yield Warning(
             "There is no OpenAI API key, so no session can be issued.",
             hint=f"Set OPENAI_API_KEY in the environment, or API_KEY in {conf.NAME}.",

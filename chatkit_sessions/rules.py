@@ -69,7 +69,8 @@ def api_key(field: str, value: Any) -> None:
 
 def api_key_source(field: str, value: Any) -> None:
     """Check for a key, or a callable that returns one when it is needed."""
-    if not callable(value):
+    # An empty one is a missing one: env("OPENAI_API_KEY", default="") must not keep a build from booting.
+    if not callable(value) and value != "":
         api_key(field, value)
 
 

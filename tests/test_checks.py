@@ -100,6 +100,7 @@ NO_KEY = checks.Warning(
     [
         ({}, [NO_KEY]),
         ({"API_KEY": None}, [NO_KEY]),
+        ({"API_KEY": ""}, [NO_KEY]),
         ({"CREDENTIALS": {"eu": {"PROJECT": "proj_1"}}}, [NO_KEY]),
         ({"CREDENTIALS": {"eu": {"PROJECT": "proj_1"}, "us": {"API_KEY": KEY}}}, []),
         ({"API_KEY": lambda: ""}, []),  # it is not called: the key may need a network or a vault

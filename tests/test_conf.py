@@ -368,7 +368,6 @@ SLUG = "must be a slug: 1 to 64 letters, digits, hyphens or underscores."
 # The key, its value, and the message behind CHATKIT_SESSIONS["
 WRONG: list[tuple[str, Any, str]] = [
     ("API_KEY", 7, f'API_KEY"] {VISIBLE}, not int.'),
-    ("API_KEY", "", f'API_KEY"] {VISIBLE}, not an empty value.'),
     ("API_KEY", KEY + "\n", f'API_KEY"] {VISIBLE}, not one with spaces or other characters.'),
     ("BASE_URL", None, f'BASE_URL"] {ADDRESS}'),
     ("BASE_URL", "api.openai.com", f'BASE_URL"] {ADDRESS}'),
@@ -562,7 +561,7 @@ def test_credentials_that_there_are_not_name_the_line_to_write() -> None:
     assert str(refused.value) == "Add the credentials 'eu' to CREDENTIALS in CHATKIT_SESSIONS."
 
 
-@pytest.mark.parametrize("source", [None, lambda: "", lambda: None])
+@pytest.mark.parametrize("source", [None, "", lambda: "", lambda: None])
 def test_without_a_key_there_is_a_clear_error_at_use(source: Any) -> None:
     with given(API_KEY=source), pytest.raises(NotConfigured) as refused:
         get_settings().credentials_for("").reveal_key()

@@ -9,7 +9,6 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3 import exceptions as urllib3_errors
 
@@ -26,6 +25,7 @@ from .errors import (
     status_error_class,
     strip_frames,
 )
+from .watch import WatchedAdapter, watch
 
 _MAX_MESSAGE_LENGTH = 1000
 
@@ -50,7 +50,7 @@ def shared_session() -> requests.Session:
     session = _shared.get(pid)
     if session is None:
         session = requests.Session()
-        adapter = HTTPAdapter(pool_maxsize=32)
+        adapter = WatchedAdapter(pool_maxsize=32)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         # Nothing that one user's call is answered with may travel with the next one's.
@@ -131,24 +131,15 @@ class Transport:
         attempt: int,
     ) -> Answer:
         left = max(ends - time.monotonic(), 0.001)
-        connect, read = self._timeout
-        session = self._session or shared_session()
         try:
-            with session.request(
-                method,
-                self._base_url + path,
-                params=params,
-                json=body,
-                headers=self._headers,
-                auth=BearerAuth(self._api_key),
-                timeout=(min(connect, left), min(read, left)),
-                allow_redirects=False,
-                hooks={"response": [*session.hooks["response"], _forget_location]},
-                stream=True,
-            ) as response:
+            with watch(left) as watching, self._request(method, path, params, body, left) as response:
                 content = answers.read(response, ends)
         # Beside its own errors, which are OSErrors, requests lets through some of those below it.
-        except (OSError, ValueError, urllib3_errors.HTTPError) as err:
+        except (OSError, ValueError, urllib3_errors.HTTPError, APIResponseValidationError) as err:
+            if watching.is_over:
+                raise APITimeoutError("The answer did not end in time.") from err
+            if isinstance(err, APIResponseValidationError):
+                raise
             raise _transport_error(err) from err
         data = answers.decode(content)
         if response.status_code >= 400:
@@ -158,6 +149,30 @@ class Transport:
         if data is answers.UNUSABLE:
             raise answers.invalid("The answer is not JSON that can be used.", response)
         return Answer(data=data, attempts=attempt, **answers.source(response))
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+        left: float,
+    ) -> requests.Response:
+        """Send one request and return as soon as the headers of its answer are there."""
+        connect, read = self._timeout
+        session = self._session or shared_session()
+        return session.request(
+            method,
+            self._base_url + path,
+            params=params,
+            json=body,
+            headers=self._headers,
+            auth=BearerAuth(self._api_key),
+            timeout=(min(connect, left), min(read, left)),
+            allow_redirects=False,
+            hooks={"response": [*session.hooks["response"], _forget_location]},
+            stream=True,
+        )
 
     def _status_error(self, response: requests.Response, data: Any) -> APIError:
         error = data.get("error") if isinstance(data, Mapping) else None
