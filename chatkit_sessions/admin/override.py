@@ -81,7 +81,6 @@ class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: i
     raw_id_fields = ("user", "group")  # where get_autocomplete_fields leaves one out
     readonly_fields = ("created_by", "created_at")
     actions = ("end_running_sessions",)
-    change_list_template = "admin/chatkit_sessions/policyoverride/change_list.html"
     fieldsets = (
         (
             None,

@@ -254,6 +254,7 @@ def test_the_sessions_that_an_override_speaks_of_are_ended(
 def test_a_session_that_two_overrides_speak_of_is_ended_once(
     operator: Desk, api: StandIn, sessions: dict[str, ChatSession], ada: User, group: Group
 ) -> None:
+    ada.groups.add(Group.objects.create(name="another"))
     both = [PolicyOverride.objects.create(user=ada), PolicyOverride.objects.create(group=group)]
     assert "These 2 sessions end at once" in Page(end(operator, OVERRIDES, *both)).text
     answer = end(operator, OVERRIDES, *both, confirmed="yes")
@@ -315,9 +316,10 @@ def test_all_on_every_page_stays_all_however_many(
 def test_a_user_model_without_groups_has_no_sessions_of_a_group(
     ada: User, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    PolicyOverride.objects.create(group=group)
+    PolicyOverride.objects.create(group=group, workflow_slug="default")
     own = PolicyOverride.objects.create(user=ada)
     row = ChatSession.objects.create(user=ada, expires_at=timezone.now())
+    ChatSession.objects.create(workflow_slug="default", expires_at=timezone.now())
     monkeypatch.setattr("chatkit_sessions.admin.override.get_user_model", lambda: object)
     found = PolicyOverrideAdmin(PolicyOverride, admin.site).sessions_of(PolicyOverride.objects.all())
     assert list(found) == [row]

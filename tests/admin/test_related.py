@@ -123,13 +123,19 @@ class Site(admin.AdminSite):
     """A site's own admin site."""
 
 
+class AdminWithInlines(UserAdmin):
+    """An admin that has inlines of its own, whichever they are."""
+
+    inlines = (GroupOverrideInline,)
+
+
 def test_users_and_groups_need_not_be_registered() -> None:
     site = Site()
     list_overrides_beside(site)
     assert not site._registry
-    site.register(User, UserAdmin)
+    site.register(User, AdminWithInlines)
     list_overrides_beside(site)
-    assert inlines_of(site, User) == [UserOverrideInline]
+    assert inlines_of(site, User) == [GroupOverrideInline, UserOverrideInline]
 
 
 @pytest.mark.parametrize("automatic", [True, False])

@@ -17,7 +17,7 @@ from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import SessionRefused, StorageUnavailable
 from chatkit_sessions.identity import resolve_identity
 from chatkit_sessions.models import ChatSession, LimitLock
-from chatkit_sessions.services import IssuedSession, cancel_session, issue_session, reserve
+from chatkit_sessions.services import IssuedSession, cancel_session, issue_session, limits, reserve
 from chatkit_sessions.services.order import place_order
 from chatkit_sessions.standin import Fault, StandIn
 from chatkit_sessions.visitors import address_digest
@@ -66,7 +66,7 @@ def in_a_transaction(work: Callable[[], Any]) -> Iterator[None]:
 def reserve_for(**arguments: Any) -> None:
     """Lock, count and insert as issuing does, in whichever transaction is open."""
     order = place_order(**arguments)
-    LimitLock.objects.take({order.identity.key, order.address_digest} - {""}, timezone.now())
+    limits.lock(order, timezone.now())
     reserve._pending_row(order, timezone.now()).save()
 
 

@@ -40,6 +40,13 @@ def test_a_workflow_may_be_named_by_its_id(standin: StandIn, user: User) -> None
     assert (explained.workflow, explained.verdict) == ("default", GRANTED)
 
 
+def test_of_two_workflows_the_open_one_is_explained(user: User) -> None:
+    workflows = {"a": {"id": "b"}, "b": {"id": "wf", "is_active": False}}
+    with pointed_at(WORKFLOWS=workflows):
+        explained = explain_policy(user=user, workflow="b")
+    assert (explained.workflow, explained.closed, explained.verdict) == ("a", None, GRANTED)
+
+
 REFUSED = "A session would be refused now"
 
 
@@ -88,12 +95,12 @@ REFUSED = "A session would be refused now"
             id="settings",
         ),
         pytest.param(
-            {"API_KEY": ""},
+            {"API_KEY": None},
             None,
             "not_configured",
-            '(not_configured): CHATKIT_SESSIONS["API_KEY"] must be a string of visible ASCII characters, '
-            "not an empty value.",
-            False,
+            "(not_configured): There is no API key: set OPENAI_API_KEY in the environment, "
+            "or API_KEY in CHATKIT_SESSIONS.",
+            True,
             id="key",
         ),
         pytest.param(

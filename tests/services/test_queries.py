@@ -128,3 +128,16 @@ def test_making_room_takes_three_more_for_each_session(
 def test_cancelling_takes_two(issue: Issue, statements: Statements) -> None:
     session = issue().session
     assert statements(cancel_session, session) == ["UPDATE chatsession", "UPDATE chatsession"]
+
+
+def test_locks_are_taken_in_the_same_order_by_everyone(
+    issue: Issue, configure: Configure, rf: RequestFactory
+) -> None:
+    """Two that need the same two locks could otherwise wait for each other."""
+    configure(ALLOW_ANONYMOUS=True)
+    for number in range(8):
+        with CaptureQueriesContext(connection) as captured:
+            row = issue(user=None, request=rf.post("/", REMOTE_ADDR=f"192.0.2.{number}")).session
+        [sql] = [query["sql"] for query in captured.captured_queries if "limitlock" in query["sql"]]
+        first, second = sorted([row.identity_key, row.address_digest])
+        assert 0 < sql.index(first) < sql.index(second)

@@ -21,7 +21,9 @@ Configure = Callable[..., None]
 
 @pytest.fixture
 def first(issue: Issue, api: Api, configure: Configure) -> IssuedSession:
-    configure(WORKFLOWS={"default": {"id": "wf_tests"}, "support": {"id": "wf_2"}})
+    configure(
+        WORKFLOWS={"default": {"id": "wf_tests"}, "support": {"id": "wf_2"}, "twin": {"id": "wf_tests"}}
+    )
     return issue()
 
 
@@ -167,6 +169,7 @@ def test_a_session_whose_policy_has_changed_is_not_handed_out(
     "arguments",
     [
         {"workflow": "support"},
+        {"workflow": "twin"},
         {"expires_after": 300},
         {"max_requests_per_1_minute": 11},
         {"chatkit_configuration": {"history": {"enabled": False}}},
@@ -254,10 +257,19 @@ def test_an_identifier_does_not_stand_for_the_account_it_resembles(
     assert len(caplog.records) == 1
 
 
-def test_a_person_without_an_account_gets_the_session_again(issue: Issue) -> None:
+def test_a_person_without_an_account_gets_the_session_again(
+    issue: Issue, caplog: pytest.LogCaptureFixture
+) -> None:
     secret = issue(identifier="kiosk").client_secret
     assert issue(identifier="kiosk", current_client_secret=secret).reused
+    assert caplog.records == []
     assert not issue(identifier="kiosk 2", current_client_secret=secret).reused
+    assert len(caplog.records) == 1
+
+
+def test_a_row_that_no_longer_names_the_person_is_not_handed_out(first: IssuedSession, again: Again) -> None:
+    ChatSession.objects.update(identifier="erased")
+    assert not again().reused
 
 
 def test_two_visitors_do_not_share_a_session(issue: Issue, configure: Configure, rf: RequestFactory) -> None:
