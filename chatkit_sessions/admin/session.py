@@ -94,6 +94,7 @@ class ChatSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic i
                     "created_at",
                     "issued_at",
                     "expires_at",
+                    "max_requests_per_1_minute",
                     "handed_out_count",
                     "last_handed_out_at",
                     "ended_at",

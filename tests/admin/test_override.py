@@ -252,15 +252,17 @@ def test_the_sessions_that_an_override_speaks_of_are_ended(
 
 
 def test_a_session_that_two_overrides_speak_of_is_ended_once(
-    operator: Desk, api: StandIn, sessions: dict[str, ChatSession], ada: User, group: Group
+    operator: Desk, api: StandIn, sessions: dict[str, ChatSession], ada: User, bob: User, group: Group
 ) -> None:
     ada.groups.add(Group.objects.create(name="another"))
-    both = [PolicyOverride.objects.create(user=ada), PolicyOverride.objects.create(group=group)]
-    assert "These 2 sessions end at once" in Page(end(operator, OVERRIDES, *both)).text
-    answer = end(operator, OVERRIDES, *both, confirmed="yes")
-    assert messages(answer) == [("success", "2 sessions were cancelled.")]
+    targets: list[dict[str, Any]] = [{"user": bob, "workflow_slug": "sales"}, {"group": group}, {"user": ada}]
+    chosen = [PolicyOverride.objects.create(**target) for target in targets]
+    assert "These 3 sessions end at once" in Page(end(operator, OVERRIDES, *chosen)).text
+    answer = end(operator, OVERRIDES, *chosen, confirmed="yes")
+    assert messages(answer) == [("success", "3 sessions were cancelled.")]
+    assert still_running(sessions) == {"bob default"}
     assert operator.get("/admin/").status_code == 200
-    assert sum(request.path.endswith("/cancel") for request in api.requests) == 2
+    assert sum(request.path.endswith("/cancel") for request in api.requests) == 3
 
 
 def test_sessions_that_have_ended_are_not_counted(
@@ -318,7 +320,7 @@ def test_a_user_model_without_groups_has_no_sessions_of_a_group(
 ) -> None:
     PolicyOverride.objects.create(group=group, workflow_slug="default")
     own = PolicyOverride.objects.create(user=ada)
-    row = ChatSession.objects.create(user=ada, expires_at=timezone.now())
+    row = ChatSession.objects.create(user=ada, workflow_slug="default", expires_at=timezone.now())
     ChatSession.objects.create(workflow_slug="default", expires_at=timezone.now())
     monkeypatch.setattr("chatkit_sessions.admin.override.get_user_model", lambda: object)
     found = PolicyOverrideAdmin(PolicyOverride, admin.site).sessions_of(PolicyOverride.objects.all())

@@ -123,7 +123,7 @@ class Site(admin.AdminSite):
     """A site's own admin site."""
 
 
-class AdminWithInlines(UserAdmin):
+class AdminWithInlines(UserAdmin):  # type: ignore[type-arg]  # generic in the stubs only
     """An admin that has inlines of its own, whichever they are."""
 
     inlines = (GroupOverrideInline,)

@@ -184,6 +184,70 @@ def test_each_value_of_the_policy_has_a_label_and_an_origin(auditor: Desk, ada: 
     assert not any("_" in label for label in shown)
 
 
+@override_settings(TIME_ZONE="UTC")
+def test_each_column_of_the_row_is_in_view(auditor: Desk, ada: User, bob: User) -> None:
+    moments = [datetime(2026, 3, 4, hour, tzinfo=UTC) for hour in range(13, 19)]
+    row = session_of(
+        ada,
+        upstream_id="cksess_1",
+        identifier="known-as",
+        workflow_slug="support",
+        workflow_id="wf_shown",
+        workflow_version="7",
+        status=Status.CANCELLED,
+        created_at=moments[0],
+        issued_at=moments[1],
+        expires_at=moments[2],
+        last_handed_out_at=moments[3],
+        ended_at=moments[4],
+        cancel_requested_at=moments[5],
+        ended_by=bob,
+        end_reason="Left.",
+        max_requests_per_1_minute=41,
+        handed_out_count=42,
+        upstream_request_id="req_shown",
+        upstream_status=200,
+        error_code="upstream_rejected",
+        error_message="Said no.",
+        attempts=43,
+        latency_ms=44,
+        ip_address="192.0.2.7",
+        user_agent="Lynx",
+    )
+    text = auditor.page(f"{SESSIONS}{row.pk}/change/").text
+    for label, value in {
+        "Session": "cksess_1",
+        "Reference": str(row.reference),
+        "Status": "cancelled",
+        "User": "ada",
+        "Identifier": "known-as",
+        "IP address": "192.0.2.7",
+        "User agent": "Lynx",
+        "Workflow": "support",
+        "Workflow id": "wf_shown",
+        "Workflow version": "7",
+        "Created": "March 4, 2026, 1 p.m.",
+        "Issued": "March 4, 2026, 2 p.m.",
+        "Expires": "March 4, 2026, 3 p.m.",
+        "Last handed out": "March 4, 2026, 4 p.m.",
+        "Ended": "March 4, 2026, 5 p.m.",
+        "Cancellation due since": "March 4, 2026, 6 p.m.",
+        "Ended by": "bob",
+        "Reason of the end": "Left.",
+        "Requests a minute": "41",
+        "Times handed out": "42",
+        "Session id": "cksess_1",
+        "HTTP status": "200",
+        "Request id": "req_shown",
+        "Attempts": "43",
+        "Latency in milliseconds": "44",
+        "Error code": "upstream_rejected",
+        "Error message": "Said no.",
+    }.items():
+        # Between them there may be a sentence of help.
+        assert re.search(rf"\b{label}: (?:[^|]*?\. )?{re.escape(value)}(?: |$)", text), label
+
+
 @pytest.mark.parametrize("status", Status.values)
 def test_a_row_in_any_state_can_be_read(auditor: Desk, status: str) -> None:
     row = session_of(None, status=status, policy={}, response={})

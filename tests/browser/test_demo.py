@@ -43,37 +43,47 @@ def environment(directory: Path) -> dict[str, str]:
     return inherited | {"DATABASE_URL": f"sqlite:///{directory}/demo.sqlite3", "PYTHONPATH": str(ROOT)}
 
 
-@pytest.fixture
-def site(tmp_path: Path, executables: tuple[str, str]) -> Iterator[str]:
-    """Serve the example project; the address of its first page."""
-    env = environment(tmp_path)
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, executables: tuple[str, str]
+) -> Iterator[tuple[str, Path]]:
+    """Serve the example project; its address and its log."""
+    directory = tmp_path_factory.mktemp("site")
+    env = environment(directory)
     for command in (["migrate", "--verbosity", "0"], ["demo_accounts"]):
         subprocess.run([sys.executable, MANAGE, *command], env=env, check=True, timeout=120)
     address = f"127.0.0.1:{free_port()}"
-    log = tmp_path / "server.log"
+    log = directory / "server.log"
     with log.open("w") as output:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, MANAGE, "runserver", "--noreload", address],
             env=env,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until_served(f"http://{address}/accounts/login/", server, log)
-        yield f"http://{address}"
+        wait_until_served(f"http://{address}/accounts/login/", process, log)
+        yield f"http://{address}", log
     finally:
-        server.terminate()
-        server.wait(timeout=20)
-        print(log.read_text())  # pytest shows it beside a failure
+        process.terminate()
+        process.wait(timeout=20)
 
 
-def wait_until_served(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+@pytest.fixture
+def site(server: tuple[str, Path]) -> Iterator[str]:
+    """The address of the running example project."""
+    address, log = server
+    yield address
+    print(log.read_text())  # pytest shows it beside a failure
+
+
+def wait_until_served(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + STARTS_WITHIN_SECONDS
     while time.monotonic() < deadline:
         try:
             urllib.request.urlopen(url, timeout=5).close()
         except URLError:
-            assert server.poll() is None, f"The server has ended:\n{log.read_text()}"
+            assert process.poll() is None, f"The server has ended:\n{log.read_text()}"
             time.sleep(0.1)
         else:
             return

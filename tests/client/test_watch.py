@@ -71,3 +71,9 @@ def test_requests_through_a_proxy_are_watched_too(standin: StandIn, elsewhere: S
         with pytest.raises(requests.ConnectionError):
             session.get(standin.base_url, proxies={"http": proxy}, timeout=5)
     assert watching.is_over
+
+
+def test_a_session_of_ones_own_is_not_watched_but_its_body_is_cut_too(standin: StandIn, make: Make) -> None:
+    standin.misbehave(Fault(drip=0.02))
+    with requests.Session() as own, pytest.raises(APITimeoutError, match=r"^The answer did not end in time"):
+        make(deadline=0.4, session=own).create_session(**SESSION)

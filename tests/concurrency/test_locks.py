@@ -156,8 +156,8 @@ def test_a_deadlock_is_lost_by_nobody(site: StandIn, rf: RequestFactory) -> None
     thread.join(timeout=60)
     assert lost == []
     assert session.status == "active"
-    # The database gave our transaction up, and we began again.
-    assert attempts.call_count == 2
+    # The database gave our transaction up, and we began again; on a slow machine perhaps more than once.
+    assert 2 <= attempts.call_count <= reserve.RESERVE_ATTEMPTS
 
 
 def visit(request: HttpRequest) -> str:

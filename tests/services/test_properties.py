@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -38,7 +39,7 @@ TICK = timedelta(microseconds=1)
 SITE: dict[str, int | None] = {"expires_after": 600, "max_active_sessions": None, "max_sessions_per_hour": 3}
 SLUGS = ("default", "support")
 
-people = st.sampled_from(["ada", "bob"])
+people = st.sampled_from(["ada", "ada", "ada", "bob"])
 slugs = st.sampled_from(SLUGS)
 # Short enough that sessions end and hours pass within one sequence.
 steps = st.sampled_from([1, 30, 59, 60, 61, 300, 540, 599, 600, 1800, 3599, 3600])
@@ -46,7 +47,7 @@ policies = st.fixed_dictionaries(
     {
         "expires_after": st.sampled_from([None, 300, 600]),
         "max_active_sessions": st.sampled_from([None, 1, 2]),
-        "max_sessions_per_hour": st.sampled_from([None, 1, 2, 4]),
+        "max_sessions_per_hour": st.sampled_from([None, 2, 3, 5]),
     }
 )
 
@@ -90,24 +91,39 @@ class Site(RuleBasedStateMachine):
         self.rows: dict[str, Policy] = {}
         self.blocked: set[str] = set()
         self.cancels_oldest = False
+        self.refused: tuple[str, str, datetime] | None = None  # the last one, and when it is worth a try
 
-    @initialize(cancels_oldest=st.booleans())
-    def begin(self, cancels_oldest: bool) -> None:
+    @initialize(cancels_oldest=st.booleans(), policy=policies)
+    def begin(self, cancels_oldest: bool, policy: Policy) -> None:
         self.cancels_oldest = cancels_oldest
+        self.edit("default", policy)
 
     # What people do.
 
-    @rule(target=sessions, person=people, slug=slugs)
-    def start(self, person: str, slug: str) -> Any:
-        return self._ask(person, slug, None)
+    @rule(target=sessions, person=people, slug=slugs, times=st.integers(1, 3))
+    def start(self, person: str, slug: str, times: int) -> Any:
+        asked = [self._ask(person, slug, None) for _ in range(times)]
+        return multiple(*(known for known in asked if known))
 
     @rule(target=sessions, person=people, slug=slugs, held=sessions)
     def come_back(self, person: str, slug: str, held: Known) -> Any:
-        return self._ask(person, slug, held)
+        return self._ask(person, slug, held) or multiple()
 
     @rule(target=sessions, held=sessions)
     def renew(self, held: Known) -> Any:
-        return self._ask(held.person, held.slug, held)
+        return self._ask(held.person, held.slug, held) or multiple()
+
+    @precondition(lambda self: self.refused is not None)
+    @rule(target=sessions)
+    def wait_as_told(self) -> Any:
+        """Try just before and just when the refusal said; the model knows what has to come of it."""
+        assert self.refused is not None
+        person, slug, free_at = self.refused
+        self.refused = None
+        for moment in (free_at - TICK, free_at):
+            self.clock.now = max(moment, self.clock.now)
+            known = self._ask(person, slug, None)
+        return known or multiple()
 
     @rule(held=consumes(sessions))
     def cancel(self, held: Known) -> None:
@@ -173,7 +189,7 @@ class Site(RuleBasedStateMachine):
         running = {known.pk for known in self.known if known.is_running(now)}
         assert set(ChatSession.objects.running(now).values_list("pk", flat=True)) == running
 
-    def _ask(self, person: str, slug: str, held: Known | None) -> Any:
+    def _ask(self, person: str, slug: str, held: Known | None) -> Known | None:
         now, policy = self.clock.now, self._policy(person, slug)
         refusal = self._refusal(person, slug, now)
         expected = held if held is not None and self._may_have_again(person, slug, held) else None
@@ -181,12 +197,12 @@ class Site(RuleBasedStateMachine):
         if isinstance(issued, ChatKitSessionsError):
             self._check_refusal(issued, person, slug, refusal)
             assert expected is None or person in self.blocked
-            return multiple()
+            return None
         assert person not in self.blocked
         if issued.reused:
             assert expected is not None
             assert (issued.session.pk, issued.client_secret) == (expected.pk, expected.secret)
-            return multiple()
+            return None
         assert expected is None
         assert refusal is None
         self._make_room(person, slug)
@@ -214,6 +230,7 @@ class Site(RuleBasedStateMachine):
             free_at = self.clock.now + timedelta(seconds=error.retry_after)
             assert self._refusal(person, slug, free_at - TICK) == refusal
             assert self._refusal(person, slug, free_at) is None
+            self.refused = (person, slug, free_at)
 
     def _issue(self, person: str, slug: str, held: Known | None) -> IssuedSession | ChatKitSessionsError:
         secret = held.secret if held else None
@@ -306,8 +323,8 @@ def test_no_sequence_of_events_breaks_a_promise(api: Api, clock: Clock) -> None:
     run_state_machine_as_test(
         Site,
         settings=settings(
-            max_examples=30,
-            stateful_step_count=40,
+            max_examples=40,
+            stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
