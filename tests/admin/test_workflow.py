@@ -289,6 +289,13 @@ def test_a_choice_that_is_not_made_is_not_called_unknown(keeper: Desk) -> None:
         ]
 
 
+def test_json_comes_back_as_it_was_typed(keeper: Desk) -> None:
+    answer = keeper.post(ADD, **{**PLAIN, "state_variables": "{page}", "ui_options": '{"locale":"dé"}'})
+    form = answer.context["adminform"].form
+    assert form["state_variables"].value() == "{page}"
+    assert form["ui_options"].value() == '{\n  "locale": "dé"\n}'
+
+
 @pytest.mark.parametrize("name", ["state_variables", "ui_options"])
 def test_json_that_is_not_set_is_an_empty_box(keeper: Desk, name: str) -> None:
     Workflow.objects.create(slug="support", workflow_id="wf_1")

@@ -157,7 +157,7 @@ def test_a_deadlock_is_lost_by_nobody(site: StandIn, rf: RequestFactory) -> None
     assert lost == []
     assert session.status == "active"
     # The database gave our transaction up, and we began again; on a slow machine perhaps more than once.
-    assert 2 <= attempts.call_count <= reserve.RESERVE_ATTEMPTS
+    assert 2 <= attempts.call_count <= reserve.ATTEMPTS
 
 
 def visit(request: HttpRequest) -> str:
