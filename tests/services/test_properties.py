@@ -213,7 +213,8 @@ class Site(RuleBasedStateMachine):
                 secret=str(issued.client_secret),
                 policy=policy,
                 created_at=now,
-                expires_at=now + timedelta(seconds=policy["expires_after"] or 600),
+                # The API counts in whole seconds.
+                expires_at=now.replace(microsecond=0) + timedelta(seconds=policy["expires_after"] or 600),
                 pk=issued.session.pk,
             )
         )
