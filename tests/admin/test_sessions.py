@@ -95,7 +95,7 @@ def test_the_workflow_filter_offers_what_is_configured(auditor: Desk, ada: User)
         ("cksess_2", False),
         ("example.com", False),
         ("ad", False),
-        ("Ada", False),
+        ("ADA@example.com", False),
         ("%", False),
         ("cksess_1 nothing", False),
     ],

@@ -310,6 +310,7 @@ def test_the_list_is_searched_and_filtered(keeper: Desk) -> None:
     assert keeper.page(WORKFLOWS).column("Slug") == ["sales", "support"]
     for term in ("help", "supp", "wf_1"):
         assert keeper.page(f"{WORKFLOWS}?q={term}").column("Slug") == ["support"]
+    assert "?is_active__exact=0" in keeper.page(WORKFLOWS).links
     assert keeper.page(f"{WORKFLOWS}?is_active__exact=0").column("Slug") == ["sales"]
 
 
