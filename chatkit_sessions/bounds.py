@@ -137,8 +137,8 @@ def state_variables(field: str, value: Any) -> None:
 
 
 def _state_variable(field: str, key: Any, value: Any) -> None:
-    # The name is shortened in the message: it may come from a browser.
-    name = f"{field}.{str(key)[:MAX_STATE_VARIABLE_KEY_LENGTH]}"
+    # In the message the name is shortened and readable: it may come from a browser.
+    name = f"{field}.{_printable(str(key)[:MAX_STATE_VARIABLE_KEY_LENGTH])}"
     try:
         text(maximum=MAX_STATE_VARIABLE_KEY_LENGTH)(name, key)
     except ParameterError as err:
@@ -149,8 +149,8 @@ def _state_variable(field: str, key: Any, value: Any) -> None:
                 name,
                 f"must have at most {MAX_STATE_VARIABLE_VALUE_LENGTH} characters, not {len(value)}.",
             )
-        if not _encodable(value):
-            raise ParameterError(name, "must be valid text.")
+        if "\x00" in value or not _encodable(value):
+            raise ParameterError(name, "must be valid text without null characters.")
     elif not isinstance(value, bool | int | float):
         raise ParameterError(
             name,
@@ -165,6 +165,11 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond every floating-point number
         return False
+
+
+def _printable(value: str) -> str:
+    """Return text that can be sent and logged: what no screen shows gives way to a question mark."""
+    return "".join(character if character.isprintable() else "?" for character in value)
 
 
 def _encodable(value: str) -> bool:

@@ -13,15 +13,16 @@ from django.http import HttpRequest
 
 from chatkit_sessions import signals
 from chatkit_sessions.client import APIError, ChatKitSession
-from chatkit_sessions.exceptions import NotConfigured, SessionRefused, StorageUnavailable
+from chatkit_sessions.exceptions import NotConfigured, SessionRefused, StorageUnavailable, UpstreamUnavailable
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.secret import Secret
 
-from .cancel import end_at_the_api, withdraw
+from .gate import Pass, enter
 from .order import Order, OrderArguments, place_order
 from .reserve import reserve
 from .reuse import hand_out_again
 from .settle import fail, settle
+from .withdrawal import tell, withdraw
 
 logger = logging.getLogger("chatkit_sessions")
 
@@ -92,7 +93,7 @@ def issue_session(
     )
     if isinstance(opened, IssuedSession):
         return opened
-    return _close(opened, _call(opened.order))
+    return _close(opened, _call(opened))
 
 
 async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
@@ -103,7 +104,7 @@ async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
     opened = await sync_to_async(_open)(**arguments)
     if isinstance(opened, IssuedSession):
         return opened
-    outcome = await sync_to_async(_call, thread_sensitive=False)(opened.order)
+    outcome = await sync_to_async(_call, thread_sensitive=False)(opened)
     return await sync_to_async(_close)(opened, outcome)
 
 
@@ -117,11 +118,13 @@ class _Reservation:
     """What is asked for, and the row that stands for it.
 
     Attributes:
+        leave: to make the one call.
         replaced: the sessions that made room, which the API does not know yet.
         ends: when DEADLINE is over, on the monotonic clock.
     """
 
     order: Order
+    leave: Pass
     session: ChatSession
     replaced: list[ChatSession]
     ends: float
@@ -149,22 +152,27 @@ def _open(**arguments: Unpack[OrderArguments]) -> IssuedSession | _Reservation:
                 signals.session_reused.send_robust(sender=ChatSession, session=session)
                 return IssuedSession(client_secret=Secret(current), session=session, reused=True)
         ends = time.monotonic() + order.settings.deadline
-        session, replaced = reserve(order)
-        return _Reservation(order=order, session=session, replaced=replaced, ends=ends)
-    except (SessionRefused, NotConfigured) as error:
+        leave = enter(order.settings, order.issuer.base_url)
+        try:
+            session, replaced = reserve(order)
+        except BaseException:
+            leave.give_back()
+            raise
+        return _Reservation(order=order, leave=leave, session=session, replaced=replaced, ends=ends)
+    except (SessionRefused, NotConfigured, UpstreamUnavailable) as error:
         # A line and no row, so that nobody can fill the table. What a browser sent may stand in the message:
         # it is kept from looking like another line.
-        account, reason = getattr(arguments.get("user"), "pk", None), " ".join(str(error).split())
+        account, reason = getattr(arguments.get("user"), "pk", None), " ".join(str(error).split())[:500]
         logger.info("Session refused (%s) for account %s: %s", error.code, account, reason)
         raise
 
 
-def _call(order: Order) -> _Outcome:
+def _call(reservation: _Reservation) -> _Outcome:
     """Ask the API. No transaction is open and no lock is held."""
-    started = time.monotonic()
+    order, started = reservation.order, time.monotonic()
     result: ChatKitSession | APIError
     try:
-        result = order.issuer.issue(order.parameters)
+        result = reservation.leave.call(lambda: order.issuer.issue(order.parameters))
     except APIError as error:
         result = error
     return _Outcome(latency_ms=round((time.monotonic() - started) * 1000), result=result)
@@ -182,7 +190,7 @@ def _close(reservation: _Reservation, outcome: _Outcome) -> IssuedSession:
     finally:
         # Those that made room are ended here already; what the API is not told now, chatkit_reconcile tells.
         for old in reservation.replaced:
-            end_at_the_api(old, seconds=reservation.seconds_left)
+            tell(old, seconds=reservation.seconds_left)
 
 
 def _settle_or_withdraw(reservation: _Reservation, answer: ChatKitSession, latency_ms: int) -> None:
@@ -191,5 +199,5 @@ def _settle_or_withdraw(reservation: _Reservation, answer: ChatKitSession, laten
     except StorageUnavailable:
         if answer.id:
             seconds = max(reservation.seconds_left, MIN_WITHDRAW_SECONDS)
-            withdraw(reservation.session, answer.id, seconds=seconds)
+            withdraw(reservation.session, answer.id, seconds=seconds, takes_place=False)
         raise

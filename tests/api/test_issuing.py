@@ -302,7 +302,9 @@ LONG_KEY = "k" * 65
         ({"page": {"a": 1}}, "page must be a string, a number or a boolean, not dict."),
         ({"page": [1]}, "page must be a string, a number or a boolean, not list."),
         ({"page": None}, "page must be a string, a number or a boolean, not NoneType."),
-        ({"page": "\ud800"}, "page must be valid text."),
+        ({"page": "\ud800"}, "page must be valid text without null characters."),
+        ({"page": "a\x00b"}, "page must be valid text without null characters."),
+        ({"\ud800\x1b": 1}, "?? its name must be valid text without null characters."),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )

@@ -82,7 +82,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         variables({"page": "x" * 10_485_761}),
         "workflow.state_variables.page must have at most 10485760 characters, not 10485761.",
     ),
-    (variables({"page": "\udc00"}), "workflow.state_variables.page must be valid text."),
+    (
+        variables({"page": "\udc00"}),
+        "workflow.state_variables.page must be valid text without null characters.",
+    ),
     *(
         (
             variables({"page": value}),

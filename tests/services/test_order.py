@@ -162,7 +162,7 @@ BAD_VARIABLES: list[Any] = [
     pytest.param({"a": [1]}, "a must be a string, a number or a boolean, not list.", id="list"),
     pytest.param({"a": None}, "a must be a string, a number or a boolean, not NoneType.", id="null"),
     pytest.param({"a": float("nan")}, "a must be a finite number.", id="not a number"),
-    pytest.param({"a": "\ud800"}, "a must be valid text.", id="lone surrogate"),
+    pytest.param({"a": "\ud800"}, "a must be valid text without null characters.", id="lone surrogate"),
     pytest.param(["a"], "must be a mapping, not list.", id="no mapping"),
 ]
 
