@@ -16,7 +16,7 @@ from chatkit_sessions import bounds
 from chatkit_sessions.secret import Secret, redact
 
 from . import answers, retries
-from .answers import Answer
+from .answers import Answer, source
 from .errors import (
     APIConnectionError,
     APIError,
@@ -131,13 +131,14 @@ class Transport:
         attempt: int,
     ) -> Answer:
         left = max(ends - time.monotonic(), 0.001)
+        response: requests.Response | None = None
         try:
             with watch(left) as watching, self._request(method, path, params, body, left) as response:
                 content = answers.read(response, ends)
         # Beside its own errors, which are OSErrors, requests lets through some of those below it.
         except (OSError, ValueError, urllib3_errors.HTTPError, APIResponseValidationError) as err:
-            if watching.is_over:
-                raise APITimeoutError("The answer did not end in time.") from err
+            if watching.has_cut:
+                raise _cut(response) from err
             if isinstance(err, APIResponseValidationError):
                 raise
             raise _transport_error(err) from err
@@ -148,7 +149,7 @@ class Transport:
             raise answers.invalid("The answer is a redirect, which is never followed.", response)
         if data is answers.UNUSABLE:
             raise answers.invalid("The answer is not JSON that can be used.", response)
-        return Answer(data=data, attempts=attempt, **answers.source(response))
+        return Answer(data=data, attempts=attempt, **source(response))
 
     def _request(
         self,
@@ -180,7 +181,7 @@ class Transport:
         message = self._cleaned(said.get("message")) or self._cleaned(response.reason) or "no message"
         return status_error_class(response.status_code)(
             message,
-            **answers.source(response),
+            **source(response),
             code=self._cleaned(said.get("code"), answers.MAX_WORD_LENGTH),
             param=self._cleaned(said.get("param"), answers.MAX_WORD_LENGTH),
             retry_after=retries.retry_after(response.headers),
@@ -197,12 +198,18 @@ def _forget_location(response: requests.Response, **options: Any) -> None:
     response.headers.pop("location", None)
 
 
+def _cut(response: requests.Response | None) -> APITimeoutError:
+    message = "The answer did not end in time."
+    # Its headers may have been there.
+    return APITimeoutError(message) if response is None else APITimeoutError(message, **source(response))
+
+
 def _transport_error(error: Exception) -> APIError:
     if isinstance(error, requests.ReadTimeout):
         return APITimeoutError("The API did not answer in time.")
     if isinstance(error, requests.exceptions.InvalidHeader):
         return APIResponseValidationError("The answer's headers cannot be read.")
     reason = redact(str(error))[:_MAX_MESSAGE_LENGTH]
-    # A ValueError is about the address: it will be as wrong the next time.
-    retryable = not isinstance(error, ValueError)
+    # A ValueError is about the address: it will be as wrong the next time, and so will a certificate.
+    retryable = not isinstance(error, ValueError) and "CERTIFICATE_VERIFY_FAILED" not in reason
     return APIConnectionError(f"No connection to the API: {reason}", retryable=retryable)

@@ -1,15 +1,17 @@
-"""An end for an answer that drips.
+"""An end for an answer that drips, and for a host of many addresses.
 
 A socket's timeout counts from the last byte on, so a peer that sends one now and then holds a worker for
-hours.
+hours; and each address of a host that does not answer may take all of the time to connect.
 ``requests`` has no limit for the whole: here a timer shuts the socket down when the time is over.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -17,19 +19,32 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.util.connection import allowed_gai_family
 
 
 class Watch:
     """The time that one request has.
 
     Attributes:
-        is_over: whether the time ran out and the socket was shut down.
+        is_over: whether the time ran out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = math.inf) -> None:
         self.is_over = False
+        self._ends = time.monotonic() + seconds
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
+
+    @property
+    def seconds_left(self) -> float:
+        """Return the time left; never none at all, which a socket would take for "do not wait"."""
+        return max(self._ends - time.monotonic(), 0.001)
+
+    @property
+    def has_cut(self) -> bool:
+        """Return whether the time ran out on a connection that was there."""
+        return self.is_over and self._socket is not None
 
     def guard(self, connected: socket.socket) -> None:
         """Shut this socket down when the time is over, at once if it is."""
@@ -56,7 +71,7 @@ _current: ContextVar[Watch | None] = ContextVar("chatkit_sessions_watch", defaul
 @contextlib.contextmanager
 def watch(seconds: float) -> Iterator[Watch]:
     """Watch the request made in this block, and shut its socket down after so many seconds."""
-    watching = Watch()
+    watching = Watch(seconds)
     timer = threading.Timer(seconds, watching.end)
     timer.daemon = True
     token = _current.set(watching)
@@ -69,15 +84,60 @@ def watch(seconds: float) -> Iterator[Watch]:
 
 
 class _Watched:
-    """A connection that hands its socket to the watch before it waits for the answer."""
+    """A connection that hands its socket to the watch, and is made within the time that is left."""
 
     sock: Any
+    port: Any
+    timeout: Any
+    _dns_host: Any
+
+    def _new_conn(self) -> Any:
+        watching = _current.get()
+        if watching is None:
+            return super()._new_conn()  # type: ignore[misc]  # of the connection that this is mixed into
+        connected = self._connect(watching)
+        # A proxy may drip before there is anything to wait for.
+        watching.guard(connected)
+        return connected
+
+    def _connect(self, watching: Watch) -> Any:
+        """Try one address after the other, as urllib3 does, but in no more than the time of the whole."""
+        *others, last = _addresses(self._dns_host, self.port) or [self._dns_host]
+        for address in others:
+            if not watching.is_over:
+                with contextlib.suppress(HTTPError):
+                    return self._connect_to(address, watching)
+        return self._connect_to(last, watching)
+
+    def _connect_to(self, address: str, watching: Watch) -> Any:
+        name, longest = self._dns_host, self.timeout
+        self._dns_host, self.timeout = address, min(longest, watching.seconds_left)
+        try:
+            return super()._new_conn()  # type: ignore[misc]  # as above
+        finally:
+            self._dns_host, self.timeout = name, longest
+
+    def _tunnel(self) -> None:
+        super()._tunnel()  # type: ignore[misc]  # as above
+        watching = _current.get()
+        if watching is not None and watching.is_over:
+            # The end of a shut socket passes for the end of the proxy's headers.
+            raise TimeoutError("The proxy did not answer in time.")
 
     def getresponse(self) -> Any:
         watching = _current.get()
         if watching is not None and self.sock is not None:
             watching.guard(self.sock)
-        return super().getresponse()  # type: ignore[misc]  # of the connection that this is mixed into
+        return super().getresponse()  # type: ignore[misc]  # as above
+
+
+def _addresses(name: str, port: int | None) -> list[str]:
+    """Return a host's addresses in the system's order; none where urllib3 is to say what is wrong."""
+    try:
+        found = socket.getaddrinfo(name.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [str(entry[4][0]) for entry in found]
 
 
 class _WatchedHTTPConnection(_Watched, HTTPConnection):
