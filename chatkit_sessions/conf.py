@@ -81,6 +81,7 @@ class Settings:
     cooldown: tuple[int, float] | None = _setting(
         (5, 30), rules.nullable(rules.pair(bounds.integer(1), rules.seconds))
     )
+    max_concurrent_calls: int | None = _setting(4, rules.nullable(bounds.integer(1)))
     default_workflow: str = _setting("default", rules.slug)
     workflows: Mapping[str, Mapping[str, Any]] = _setting({}, rules.any_value)
     expires_after: int | None = _setting(
@@ -186,6 +187,15 @@ def read() -> tuple[Settings, list[Problem]]:
         problems.append(Problem(str(err)))
         settings = dataclasses.replace(settings, workflows={})
     return settings, problems
+
+
+def key_source(settings: Settings, credentials: str = "") -> str:
+    """Return where the key of these credentials comes from, as it is written in messages; "" is nowhere."""
+    if "API_KEY" in settings.credentials.get(credentials, {}):
+        return f"{setting_name('CREDENTIALS')}[{credentials!r}].API_KEY"
+    given = getattr(django_settings, NAME, {})
+    (item,) = (item for item in dataclasses.fields(Settings) if item.name == "api_key")
+    return _look_up("API_KEY", item, given)[0]
 
 
 def setting_name(key: str) -> str:

@@ -22,6 +22,7 @@ class OpenAIIssuer:
         """
         self._max_expires_after = settings.max_expires_after
         project = settings.credentials_for(credentials)
+        self.base_url = project.base_url
         self.client = ChatKitClient(
             project.reveal_key(),
             base_url=project.base_url,

@@ -2,11 +2,12 @@
 
 from .lock import LimitLock
 from .override import PolicyOverride, PolicyOverrideQuerySet
-from .session import ISSUED, ChatSession, ChatSessionQuerySet, Status
+from .session import ISSUED, OVERDUE, ChatSession, ChatSessionQuerySet, Status
 from .workflow import Issuer, Workflow, known_slugs
 
 __all__ = [
     "ISSUED",
+    "OVERDUE",
     "ChatSession",
     "ChatSessionQuerySet",
     "Issuer",

@@ -35,7 +35,7 @@ class Status(models.TextChoices):
 # The states of a session that was issued: the API gave a secret for it.
 ISSUED = (Status.ACTIVE, Status.EXPIRED, Status.CANCELLED)
 # What a row is once its time is over, whether or not housekeeping has written it down.
-_OVERDUE = {Status.ACTIVE: Status.EXPIRED, Status.PENDING: Status.LOST}
+OVERDUE = {Status.ACTIVE: Status.EXPIRED, Status.PENDING: Status.LOST}
 
 
 class ChatSessionQuerySet(models.QuerySet["ChatSession"]):
@@ -58,6 +58,14 @@ class ChatSessionQuerySet(models.QuerySet["ChatSession"]):
         lost = Q(status=Status.PENDING, expires_at__lte=now)
         return self.filter(status__in=(Status.PENDING, *ISSUED), created_at__gt=since).exclude(lost)
 
+    def overdue(self, status: str, now: datetime) -> Self:
+        """Return the rows whose time is over although they still say ``status``."""
+        return self.filter(status=status, expires_at__lte=now)
+
+    def due(self) -> Self:
+        """Return the sessions of whose end the API has yet to be told."""
+        return self.filter(cancel_requested_at__isnull=False)
+
     def shown_as(self, status: str) -> Self:
         """Return the sessions that show as ``status`` now, housekeeping or not."""
         now = timezone.now()
@@ -65,8 +73,8 @@ class ChatSessionQuerySet(models.QuerySet["ChatSession"]):
             return self.running(now)
         if status == Status.PENDING:
             return self.filter(status=status, expires_at__gt=now)
-        if status in _OVERDUE.values():
-            overdue = next(row for row, shown in _OVERDUE.items() if shown == status)
+        if status in OVERDUE.values():
+            overdue = next(row for row, shown in OVERDUE.items() if shown == status)
             return self.filter(Q(status=status) | Q(status=overdue, expires_at__lte=now))
         return self.filter(status=status)
 
@@ -206,6 +214,7 @@ class ChatSession(models.Model):
             models.Index(fields=["upstream_id"], name="chatkit_session_upstream_id"),
             models.Index(fields=["status", "expires_at"], name="chatkit_session_status"),
             models.Index(fields=["created_at"], name="chatkit_session_created"),
+            models.Index(fields=["cancel_requested_at"], name="chatkit_session_due"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -232,7 +241,7 @@ class ChatSession(models.Model):
     def shown_status(self) -> str:
         """Return the status at this moment: expired once the time is over, housekeeping or not."""
         if self.expires_at <= timezone.now():
-            return _OVERDUE.get(Status(self.status), self.status)
+            return OVERDUE.get(Status(self.status), self.status)
         return self.status
 
     def get_shown_status_display(self) -> Any:

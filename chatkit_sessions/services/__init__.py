@@ -2,6 +2,7 @@
 
 from .cancel import BulkCancellation, acancel_session, cancel_session, cancel_sessions
 from .explain import Explanation, explain_policy
+from .housekeeping import Reconciliation, reconcile
 from .issue import IssuedSession, aissue_session, issue_session
 from .threads import Conversations, conversations
 
@@ -10,6 +11,7 @@ __all__ = [
     "Conversations",
     "Explanation",
     "IssuedSession",
+    "Reconciliation",
     "acancel_session",
     "aissue_session",
     "cancel_session",
@@ -17,4 +19,5 @@ __all__ = [
     "conversations",
     "explain_policy",
     "issue_session",
+    "reconcile",
 ]

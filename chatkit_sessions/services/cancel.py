@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +14,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from chatkit_sessions import signals
-from chatkit_sessions.client import APIError, ParameterError
-from chatkit_sessions.conf import get_settings
-from chatkit_sessions.exceptions import InvalidRequest, NotConfigured, StorageUnavailable
-from chatkit_sessions.issuers.openai import OpenAIIssuer
+from chatkit_sessions.exceptions import InvalidRequest, StorageUnavailable
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, Status
 
 from .storage import database
+from .withdrawal import tell, tell_all
 
 logger = logging.getLogger("chatkit_sessions")
 
@@ -48,7 +44,7 @@ def cancel_session(session: ChatSession, *, by: Any = None, reason: str = "") ->
         ended = end_here(session, by=by, reason=reason)
     if ended:
         announce_end(session)
-    end_at_the_api(session)
+    tell(session)
     return session
 
 
@@ -64,6 +60,11 @@ class BulkCancellation:
     ended: int
     due: int
 
+    @property
+    def summary(self) -> str:
+        """Return in words how many are ended for good, and how many the API has yet to be told of."""
+        return _("%(told)d ended, %(due)d queued") % {"told": self.ended - self.due, "due": self.due}
+
 
 def cancel_sessions(
     sessions: ChatSessionQuerySet, *, by: Any = None, reason: str = "", seconds: float = 10
@@ -74,14 +75,8 @@ def cancel_sessions(
         InvalidRequest: the reason is too long.
         StorageUnavailable: the database failed; those it has ended stay so.
     """
-    _check_reason(reason)
-    until = time.monotonic() + seconds
-    with _recording():
-        ended = [session for session in sessions.running() if end_here(session, by=by, reason=reason)]
-    for session in ended:
-        announce_end(session)
-    for session in ended:
-        end_at_the_api(session, seconds=until - time.monotonic())
+    ended = end_all_here(sessions, by=by, reason=reason)
+    tell_all(ended, seconds=seconds)
     return BulkCancellation(len(ended), sum(row.cancel_requested_at is not None for row in ended))
 
 
@@ -113,45 +108,26 @@ def end_here(session: ChatSession, *, by: Any, reason: str) -> bool:
     return True
 
 
+def end_all_here(sessions: ChatSessionQuerySet, *, by: Any = None, reason: str = "") -> list[ChatSession]:
+    """Cancel the running ones of these sessions here, tell the receivers, and return them.
+
+    Raises:
+        InvalidRequest: the reason is too long.
+        StorageUnavailable: the database failed; those it has ended stay so.
+    """
+    _check_reason(reason)
+    with _recording():
+        ended = [session for session in sessions.running() if end_here(session, by=by, reason=reason)]
+    for session in ended:
+        announce_end(session)
+    return ended
+
+
 def announce_end(session: ChatSession) -> None:
     """Tell the receivers that a session was cancelled here."""
     signals.session_cancelled.send_robust(
         sender=ChatSession, session=session, by=session.ended_by, reason=session.end_reason
     )
-
-
-def end_at_the_api(session: ChatSession, *, seconds: float | None = None) -> bool:
-    """Tell the API of a session that was cancelled here, unless it knows; return whether it was told now.
-
-    Args:
-        seconds: how long this may take, where that is less than DEADLINE.
-    """
-    if session.cancel_requested_at is None:
-        return False
-    if not withdraw(session, session.upstream_id, seconds=seconds):
-        return False
-    try:
-        ChatSession.objects.filter(pk=session.pk).update(cancel_requested_at=None)
-    except StorageError:
-        logger.exception("Session %s: that the API was told could not be recorded.", session.reference)
-        return False
-    session.cancel_requested_at = None
-    return True
-
-
-def withdraw(session: ChatSession, upstream_id: str, *, seconds: float | None = None) -> bool:
-    """End a session at the API, for at most so many seconds, and return whether it is ended there."""
-    if seconds is not None and seconds <= 0:
-        return False
-    try:
-        settings = get_settings()
-        if seconds is not None:
-            settings = dataclasses.replace(settings, deadline=min(settings.deadline, seconds))
-        OpenAIIssuer(settings, session.policy["credentials"]["value"]).cancel(upstream_id)
-    except (APIError, NotConfigured, ParameterError) as error:
-        logger.warning("The API was not told of the end of session %s: %s", session.reference, error)
-        return False
-    return True
 
 
 @contextmanager

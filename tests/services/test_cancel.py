@@ -11,7 +11,7 @@ from django.forms.models import model_to_dict
 from chatkit_sessions.exceptions import InvalidRequest, StorageUnavailable
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import IssuedSession, cancel_session, cancel_sessions
-from chatkit_sessions.services.cancel import end_at_the_api
+from chatkit_sessions.services.withdrawal import AT_A_TIME, tell
 from chatkit_sessions.standin import Fault
 
 from .conftest import Api, Clock, Heard, database_fails_at
@@ -226,9 +226,9 @@ def test_that_the_api_was_told_may_be_recorded_later(
     assert caplog.records[-1].getMessage() == (
         f"Session {session.reference}: that the API was told could not be recorded."
     )
-    assert end_at_the_api(session) is True
+    assert tell(session) is True
     assert stored(session).cancel_requested_at is None
-    assert end_at_the_api(session) is False
+    assert tell(session) is False
 
 
 def test_the_running_ones_of_many_are_cancelled(
@@ -253,7 +253,7 @@ def test_many_are_cancelled_within_the_seconds_given(
     issue: Issue, api: Api, configure: Configure, heard: Heard
 ) -> None:
     configure(MAX_RETRIES=2, TIMEOUT=(5, 5), DEADLINE=15)
-    for _ in range(3):
+    for _ in range(6):
         issue()
     api.requests.clear()
     heard.calls.clear()
@@ -261,9 +261,9 @@ def test_many_are_cancelled_within_the_seconds_given(
     started = time.monotonic()
     done = cancel_sessions(ChatSession.objects.all(), seconds=0.6)
     assert time.monotonic() - started < 1.5
-    assert (done.ended, done.due) == (3, 3)
-    assert len(api.requests) == 1
-    assert heard.names == ["session_cancelled"] * 3
+    assert (done.ended, done.due, done.summary) == (6, 6, "0 ended, 6 queued")
+    assert len(api.requests) == AT_A_TIME
+    assert heard.names == ["session_cancelled"] * 6
     assert set(ChatSession.objects.values_list("status", flat=True)) == {"cancelled"}
 
 

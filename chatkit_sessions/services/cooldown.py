@@ -1,0 +1,104 @@
+"""The pause after the API was unavailable so many times in a row, shared through Django's default cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.cache import cache
+from django.utils import timezone
+
+from chatkit_sessions.client import APIError
+from chatkit_sessions.conf import Settings
+from chatkit_sessions.exceptions import UpstreamTimeout, UpstreamUnavailable
+
+from .upstream import translate
+
+logger = logging.getLogger("chatkit_sessions")
+
+# How long, in seconds, failures are remembered when nobody asks for a session.
+MEMORY = 3600
+# Seconds to name in Retry-After while another request finds out whether the API is back.
+PROBE_RETRY_AFTER = 2.0
+
+
+class Cooldown:
+    """The cool-down of one address of the API.
+
+    Where processes share no cache, each counts for itself; where the cache fails, there is no cool-down.
+    """
+
+    def __init__(self, settings: Settings, base_url: str) -> None:
+        self._rule = settings.cooldown
+        self._base_url = base_url
+        # Should whoever probes die, another one may after this time.
+        self._probe_seconds = settings.deadline + 1
+        name = f"chatkit_sessions.cooldown.{hashlib.sha256(base_url.encode()).hexdigest()[:16]}"
+        self._failures, self._until, self._probe = f"{name}.failures", f"{name}.until", f"{name}.probe"
+
+    def check(self) -> bool:
+        """Return whether this call is the one that finds out if the API is back.
+
+        Raises:
+            UpstreamUnavailable: the pause is not over, or another call is finding out.
+        """
+        if self._rule is None:
+            return False
+        left: float | None = None
+        with _quiet():
+            until = cache.get(self._until)
+            if until is None:
+                return False
+            left = until - timezone.now().timestamp()
+            if left <= 0:
+                if cache.add(self._probe, True, timeout=self._probe_seconds):
+                    return True
+                left = PROBE_RETRY_AFTER
+        if left is not None:
+            raise UpstreamUnavailable(retry_after=left)
+        return False
+
+    def record(self, error: APIError | None, *, is_probe: bool) -> None:
+        """Count how a call ended; any answer that is not 5xx, a 429 too, shows that the API is there."""
+        if self._rule is None:
+            return
+        with _quiet():
+            if error is None or not isinstance(translate(error), UpstreamUnavailable | UpstreamTimeout):
+                cache.delete_many([self._failures, self._until, self._probe])
+            else:
+                self._count(*self._rule, is_probe=is_probe)
+
+    def give_back_probe(self) -> None:
+        """Let the next call find out: this one was not made."""
+        with _quiet():
+            cache.delete(self._probe)
+
+    def let_through(self) -> None:
+        """End the pause; should the API still be unavailable, the next failure begins it again."""
+        with _quiet():
+            cache.delete(self._until)
+
+    def _count(self, times: int, seconds: float, *, is_probe: bool) -> None:
+        cache.add(self._failures, 0, timeout=MEMORY)
+        failures = cache.incr(self._failures)
+        if failures < times and not is_probe:
+            return
+        cache.set(self._until, timezone.now().timestamp() + seconds, timeout=seconds + MEMORY)
+        cache.delete(self._probe)
+        logger.error(
+            "The API at %s was unavailable %d times in a row: it is not asked for %g seconds.",
+            self._base_url,
+            failures,
+            seconds,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Do without the cache where it fails: it is there to spare the site, not to stop it."""
+    try:
+        yield
+    except Exception as error:  # each backend has its own
+        logger.warning("The cache failed, so there is no cool-down now: %s", type(error).__name__)
