@@ -15,10 +15,12 @@ class ChatKitSessionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and list overrides on the admin pages of users and groups."""
+        """Register the system checks, listen to accounts, and list overrides in the admin beside them."""
+        from chatkit_sessions import receivers
         from chatkit_sessions.checks import check_settings
 
         register(check_settings, "chatkit_sessions")
+        receivers.connect()
         if apps.is_installed("django.contrib.admin"):
             from django.contrib import admin
 

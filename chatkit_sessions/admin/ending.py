@@ -11,8 +11,8 @@ from django.contrib.admin.options import ModelAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from chatkit_sessions.models import ChatSessionQuerySet
 from chatkit_sessions.services import BulkCancellation, cancel_sessions
@@ -60,18 +60,17 @@ def _selection(request: HttpRequest, selected: QuerySet[Any]) -> dict[str, Any]:
 
 def report(request: HttpRequest, result: BulkCancellation) -> None:
     """Say truthfully how many were ended, and of how many the API has yet to be told."""
-    if told := result.ended - result.due:
-        text = ngettext("%(n)d session was cancelled.", "%(n)d sessions were cancelled.", told)
-        messages.success(request, text % {"n": told})
-    if result.due:
-        text = ngettext(
-            "%(n)d session is cancelled here, but the API could not be told yet.",
-            "%(n)d sessions are cancelled here, but the API could not be told yet.",
-            result.due,
-        )
-        messages.warning(request, text % {"n": result.due})
     if not result.ended:
         messages.info(request, _("None of these sessions is running, so there is nothing to cancel."))
+    elif not result.due:
+        text = ngettext("%(n)d session was cancelled.", "%(n)d sessions were cancelled.", result.ended)
+        messages.success(request, text % {"n": result.ended})
+    else:
+        text = gettext(
+            "%(summary)s. The queued ones are cancelled here, but the API could not be told yet: "
+            "chatkit_reconcile tells it."
+        )
+        messages.warning(request, text % {"summary": result.summary})
 
 
 class EndRunningSessionsMixin:

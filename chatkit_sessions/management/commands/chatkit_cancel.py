@@ -1,0 +1,80 @@
+"""End running sessions."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from chatkit_sessions.exceptions import ChatKitSessionsError
+from chatkit_sessions.models import ChatSession, ChatSessionQuerySet
+from chatkit_sessions.services import cancel_sessions
+
+from ._arguments import add_seconds
+
+
+class Command(BaseCommand):
+    """Exit with 0 when none of the sessions is running any more."""
+
+    help = _(
+        "Cancel the running sessions of one user, one identifier, one workflow, or all: here at once, at the "
+        "API within --seconds. What the API could not be told of is queued for chatkit_reconcile."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take whose sessions, why, and how long the API may take."""
+        whose = parser.add_mutually_exclusive_group(required=True)
+        whose.add_argument("--user", metavar="NAME", help=_("the user name of an account"))
+        whose.add_argument(
+            "--identifier", metavar="ID", help=_("what the API knows somebody by, prefix included")
+        )
+        whose.add_argument("--workflow", metavar="SLUG", help=_("the slug of a workflow"))
+        whose.add_argument("--all", action="store_true", help=_("every running session"))
+        parser.add_argument("--reason", default="", help=_("for the audit, at most 255 characters"))
+        parser.add_argument("--dry-run", action="store_true", help=_("only say how many are running"))
+        parser.add_argument("--noinput", "--no-input", action="store_true", help=_("ask nothing"))
+        add_seconds(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Ask where somebody is there to answer, cancel, and say how many."""
+        sessions = self._sessions(options)
+        running = sessions.running().count()
+        if options["dry_run"] or not running:
+            text = ngettext("%(n)d session is running.", "%(n)d sessions are running.", running)
+            self.stdout.write(text % {"n": running})
+            return
+        if not options["noinput"] and sys.stdin.isatty() and not self._is_wanted(running):
+            raise CommandError(_("Nothing was cancelled."))
+        try:
+            result = cancel_sessions(sessions, reason=options["reason"], seconds=options["seconds"])
+        except ChatKitSessionsError as err:
+            raise CommandError(str(err)) from err
+        self.stdout.write(f"{result.summary}.")
+        if result.due:
+            self.stdout.write(
+                _("The queued ones are cancelled here; run chatkit_reconcile to tell the API of them.")
+            )
+
+    def _is_wanted(self, running: int) -> bool:
+        text = ngettext(
+            "Cancel %(n)d running session? [y/N] ", "Cancel %(n)d running sessions? [y/N] ", running
+        )
+        return input(text % {"n": running}).strip().lower() in {"y", "yes"}
+
+    def _sessions(self, options: dict[str, Any]) -> ChatSessionQuerySet:
+        sessions = ChatSession.objects.all()
+        if options["user"] is not None:
+            users = get_user_model()
+            found = users._default_manager.filter(**{users.USERNAME_FIELD: options["user"]}).first()
+            if found is None:
+                raise CommandError(_("There is no user %(name)r.") % {"name": options["user"]})
+            return sessions.filter(user=found.pk)
+        if options["identifier"] is not None:
+            return sessions.filter(identifier=options["identifier"])
+        if options["workflow"] is not None:
+            return sessions.filter(workflow_slug=options["workflow"])
+        return sessions

@@ -1,0 +1,68 @@
+"""Sessions end with the right to them: on signing out, if the site wants it, and with the account always.
+
+Nothing here may keep anybody from signing out or an account from being changed: what fails is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.contrib.auth.signals import user_logged_out
+from django.db import Error as StorageError
+from django.db import transaction
+from django.db.models.signals import post_save, pre_delete
+
+from . import conf
+from .exceptions import StorageUnavailable
+from .models import ChatSession
+from .services.cancel import end_all_here
+from .services.storage import database
+from .services.withdrawal import tell_all
+
+logger = logging.getLogger("chatkit_sessions")
+
+# For how many seconds signing out may be kept waiting by the API, at most.
+PATIENCE = 0.8
+
+
+def connect() -> None:
+    """Listen to the accounts."""
+    uid = "chatkit_sessions"
+    user_logged_out.connect(on_logout, dispatch_uid=uid)
+    post_save.connect(on_save, sender=django_settings.AUTH_USER_MODEL, dispatch_uid=uid)
+    pre_delete.connect(on_delete, sender=django_settings.AUTH_USER_MODEL, dispatch_uid=uid)
+
+
+def on_logout(sender: Any, user: Any = None, **kwargs: Any) -> None:
+    """End the sessions of whoever signs out, where CANCEL_ON_LOGOUT says so."""
+    if user is not None and conf.read()[0].cancel_on_logout:
+        _end_sessions_of(user, by=user, reason="signed out")
+
+
+def on_save(sender: Any, instance: Any, raw: bool = False, created: bool = False, **kwargs: Any) -> None:
+    """End the sessions of an account that is not active."""
+    if not raw and not created and not getattr(instance, "is_active", True):
+        _end_sessions_of(instance, reason="account deactivated")
+
+
+def on_delete(sender: Any, instance: Any, **kwargs: Any) -> None:
+    """End the sessions of an account that is about to be deleted: their rows forget whose they were."""
+    _end_sessions_of(instance, reason="account deleted")
+
+
+def _end_sessions_of(user: Any, *, reason: str, by: Any = None) -> None:
+    alias = database()
+    # What fails here leaves the transaction around it usable, where there is one.
+    inside = transaction.get_connection(alias).in_atomic_block
+    try:
+        with transaction.atomic(using=alias) if inside else nullcontext():
+            ended = end_all_here(ChatSession.objects.using(alias).filter(user=user.pk), by=by, reason=reason)
+    except (StorageError, StorageUnavailable):
+        logger.exception("The sessions of account %s could not be ended (%s).", user.pk, reason)
+        return
+    if ended:
+        # Only once it holds: what is rolled back here must not have ended at the API.
+        transaction.on_commit(lambda: tell_all(ended, seconds=PATIENCE), using=alias, robust=True)
