@@ -1,0 +1,121 @@
+"""The database goes away at the worst moment, and comes back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from chatkit_sessions.client import ChatKitSession
+from chatkit_sessions.exceptions import SessionLimitReached, StorageUnavailable
+from chatkit_sessions.issuers.openai import OpenAIIssuer
+from chatkit_sessions.models import ChatSession
+from chatkit_sessions.services import cancel_session, issue_session
+from chatkit_sessions.standin import Fault
+from tests.services.conftest import database_fails_at
+
+from .aftermath import NOTHING, assert_true, settle_all
+from .api import Api
+
+pytestmark = pytest.mark.crash
+
+ONE_AT_A_TIME = {"MAX_ACTIVE_SESSIONS": 1}
+MAKING_ROOM = {**ONE_AT_A_TIME, "ON_MAX_ACTIVE": "cancel_oldest"}
+
+Gone = Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Let every statement fail from the API's answer on."""
+    with ExitStack() as stack, after_the_call(lambda: stack.enter_context(database_fails_at())):
+        yield
+
+
+@contextmanager
+def disconnected() -> Iterator[None]:
+    """Cut this thread's connection at the API's answer; as in a site, the next request gets a new one."""
+    with after_the_call(lambda: connection.connection.close()):
+        yield
+    connection.close()
+
+
+@contextmanager
+def after_the_call(happen: Callable[[], object]) -> Iterator[None]:
+    issue = OpenAIIssuer.issue
+
+    def issue_and_let_happen(issuer: OpenAIIssuer, parameters: dict[str, Any]) -> ChatKitSession:
+        answer = issue(issuer, parameters)
+        happen()
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenAIIssuer, "issue", issue_and_let_happen)
+        yield
+
+
+both_ways = pytest.mark.parametrize("gone", [refusing, disconnected])
+
+
+@both_ways
+@pytest.mark.parametrize("api", [ONE_AT_A_TIME], indirect=True)
+def test_a_database_that_is_gone_after_the_call_costs_a_place_for_a_while(api: Api, gone: Gone) -> None:
+    with gone(), pytest.raises(StorageUnavailable) as caught:
+        issue_session(identifier="ada")
+    row = ChatSession.objects.get()
+    assert (row.status, caught.value.reference) == ("pending", str(row.reference))
+    assert [session["status"] for session in api.of("ada")] == ["cancelled"]
+    with pytest.raises(SessionLimitReached):
+        issue_session(identifier="ada")
+    assert settle_all(api).lost == 1
+    assert ChatSession.objects.get().status == "lost"
+    assert issue_session(identifier="ada").session.status == "active"
+
+
+@both_ways
+def test_what_neither_database_nor_api_hears_of_runs_out_by_itself(api: Api, gone: Gone) -> None:
+    api.misbehave(Fault(status=400), path="*/cancel")
+    with gone(), pytest.raises(StorageUnavailable):
+        issue_session(identifier="ada")
+    assert [session["status"] for session in api.of("ada")] == ["active"]
+    assert_true(api)
+    assert settle_all(api).lost == 1
+
+
+@both_ways
+@pytest.mark.parametrize("api", [MAKING_ROOM], indirect=True)
+def test_whoever_made_room_stays_ended_without_the_database(api: Api, gone: Gone) -> None:
+    first = issue_session(identifier="ada")
+    with gone(), pytest.raises(StorageUnavailable):
+        issue_session(identifier="ada")
+    # The API was told, and that could not be written down: it is told once more, which is harmless.
+    assert [session["status"] for session in api.of("ada")] == ["cancelled", "cancelled"]
+    old, new = ChatSession.objects.order_by("pk")
+    assert (old.pk, old.status, new.status) == (first.session.pk, "cancelled", "pending")
+    assert old.cancel_requested_at is not None
+    assert_true(api)
+    settled = settle_all(api)
+    assert (settled.lost, settled.told) == (1, 1)
+
+
+def test_a_cancellation_without_a_database_is_refused_and_can_be_repeated(api: Api) -> None:
+    issued = issue_session(identifier="ada")
+    with database_fails_at(), pytest.raises(StorageUnavailable):
+        cancel_session(issued.session)
+    assert ChatSession.objects.get().status == "active"
+    assert_true(api)
+    again = issue_session(identifier="ada", current_client_secret=issued.client_secret)
+    assert again.reused
+    assert cancel_session(issued.session).status == "cancelled"
+    assert settle_all(api) == NOTHING
+
+
+def test_handing_out_again_without_a_database_is_refused_and_can_be_repeated(api: Api) -> None:
+    issued = issue_session(identifier="ada")
+    with database_fails_at("UPDATE", "handed_out_count"), pytest.raises(StorageUnavailable):
+        issue_session(identifier="ada", current_client_secret=issued.client_secret)
+    assert ChatSession.objects.get().handed_out_count == 1
+    assert issue_session(identifier="ada", current_client_secret=issued.client_secret).reused
+    assert api.carried_out == 1
+    assert settle_all(api) == NOTHING
