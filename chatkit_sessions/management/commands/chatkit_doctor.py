@@ -1,39 +1,55 @@
-"""Say whether sessions can be issued, or what one user would get."""
+"""Say whether sessions can be issued and what is in the way, or what one user would get."""
 
 from __future__ import annotations
 
+import json
+import logging
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as StorageError
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from chatkit_sessions.models import ChatSession, PolicyOverride
+from chatkit_sessions.models import PolicyOverride
 from chatkit_sessions.services import explain_policy
-from chatkit_sessions.services.doctor import examine
+from chatkit_sessions.services.doctor import Diagnosis, Finding, Level, examine
+
+# Columns: longer lines are hard to read, however wide the terminal.
+MAX_WIDTH = 110
 
 
 class Command(BaseCommand):
-    """Exit with 0 when it works, and with 1, the cause and the cure when it does not."""
+    """Exit with 0 when it works, and with 1, the causes and the cures when it does not."""
 
     help = _(
-        "Create a session and cancel it at once. With --user, explain instead what this user would get, "
-        "where each value comes from and whether a session would be granted now; nothing is sent then."
+        "Create a session and cancel it at once, and say what is wrong and what to do. With --user, explain "
+        "instead what this user would get, where each value comes from and whether a session would be "
+        "granted now; nothing is sent then."
     )
+    # It tells the problems that these would stop it for.
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take a user and a workflow."""
+        """Take a user, a workflow and a format."""
         parser.add_argument("--user", metavar="NAME", help=_("the user name of an account"))
         parser.add_argument("--workflow", metavar="SLUG", help=_("by default DEFAULT_WORKFLOW"))
+        parser.add_argument("--json", action="store_true", help=_("print one JSON object, for programs"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Explain or examine."""
+        if options["user"] is None:
+            self._examine(options["workflow"], as_json=options["json"])
+            return
+        if options["json"]:
+            raise CommandError(_("--json is for the examination: leave out --user."))
         try:
-            if options["user"] is not None:
-                self._explain(options["user"], options["workflow"])
-            else:
-                self._examine(options["workflow"])
+            self._explain(options["user"], options["workflow"])
         except StorageError as err:
             raise CommandError(
                 _("The database failed: %(error)s\nRun migrate, and check the database.") % {"error": err}
@@ -57,34 +73,74 @@ class Command(BaseCommand):
             raise CommandError(explained.verdict)
         self.stdout.write(self.style.SUCCESS(explained.verdict))
 
-    def _examine(self, workflow: str | None) -> None:
-        finding = examine(workflow)
-        if finding.error is not None:
-            raise CommandError(self._failure(finding.session, str(finding.error), finding.cure))
-        if finding.is_running:
-            raise CommandError(
-                _(
-                    "A session was created, but the API could not be told of its end: %(session)s.\n"
-                    "It ends by itself; the log says what the API answered."
-                )
-                % {"session": finding.session}
-            )
-        self.stdout.write(
-            self.style.SUCCESS(
-                _("A session was created and cancelled: %(session)s.") % {"session": finding.session}
-            )
-        )
+    def _examine(self, workflow: str | None, *, as_json: bool) -> None:
+        with _log_of_nobody():
+            diagnosis = examine(workflow)
+        if as_json:
+            self.stdout.write(json.dumps(diagnosis.as_json()))
+        else:
+            self._tell(diagnosis.findings)
+        # What stands in a buffer would come after the verdict where both streams go to one file.
+        self.stdout.flush()
+        if not diagnosis.ok:
+            raise CommandError(_verdict(diagnosis))
+        if not as_json:
+            self.stdout.write(self.style.SUCCESS(_verdict(diagnosis)))
 
-    def _failure(self, session: ChatSession | None, reason: str, cure: str) -> str:
-        lines = [reason]
-        if session is not None:
-            answer = _("The API answered %(status)s: %(message)s (audit row %(reference)s)")
-            lines.append(
-                answer
-                % {
-                    "status": session.upstream_status or "-",
-                    "message": session.error_message,
-                    "reference": session.reference,
-                }
-            )
-        return "\n".join([*lines, cure] if cure else lines)
+    def _tell(self, findings: tuple[Finding, ...]) -> None:
+        """Write each finding, and its cure below it, in columns; on a terminal wrapped and coloured."""
+        levels: dict[Level, tuple[str, Callable[[str], str]]] = {
+            Level.OK: (_("ok"), self.style.SUCCESS),
+            Level.INFO: (_("note"), self.style.MIGRATE_LABEL),
+            Level.WARNING: (_("warning"), self.style.WARNING),
+            Level.ERROR: (_("error"), self.style.ERROR),
+        }
+        width = max(len(word) for word, _style in levels.values())
+        checks = max(len(finding.check) for finding in findings)
+        margin = " " * (width + checks + 4)
+        for finding in findings:
+            word, style = levels[finding.level]
+            message = self._wrapped(finding.message, margin)
+            self.stdout.write(f"{style(word.ljust(width))}  {finding.check.ljust(checks)}  {message}")
+            if finding.cure:
+                self.stdout.write(f"{margin}-> {self._wrapped(finding.cure, margin + '   ')}")
+
+    def _wrapped(self, text: str, margin: str) -> str:
+        if not self.stdout.isatty():
+            return text
+        width = max(min(shutil.get_terminal_size().columns, MAX_WIDTH) - len(margin), 30)
+        lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+        return f"\n{margin}".join(lines)
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    """Return in one sentence whether the chat works, and how much there is to do."""
+    errors, warnings = diagnosis.count(Level.ERROR), diagnosis.count(Level.WARNING)
+    counted = ", ".join(
+        [
+            *([ngettext("%(n)d error", "%(n)d errors", errors) % {"n": errors}] if errors else []),
+            *([ngettext("%(n)d warning", "%(n)d warnings", warnings) % {"n": warnings}] if warnings else []),
+        ]
+    )
+    words = {"counted": counted, "reference": diagnosis.session and diagnosis.session.reference}
+    if not diagnosis.ok:
+        if diagnosis.session is None:
+            return _("The chat does not work: %(counted)s.") % words
+        return _("The chat does not work: %(counted)s. The audit row is %(reference)s.") % words
+    if counted:
+        return _("The chat works; %(counted)s. The audit row is %(reference)s.") % words
+    return _("The chat works. The audit row is %(reference)s.") % words
+
+
+@contextmanager
+def _log_of_nobody() -> Iterator[None]:
+    """Keep Python from writing the log between the findings where the site has no place for it."""
+    logger, handler = logging.getLogger("chatkit_sessions"), logging.NullHandler()
+    if logger.hasHandlers():
+        yield
+        return
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,6 @@
+"""Try the real thing, and say what is wrong in terms of what to do."""
+
+from .examination import examine
+from .findings import Diagnosis, Finding, Level
+
+__all__ = ["Diagnosis", "Finding", "Level", "examine"]

@@ -1,0 +1,144 @@
+"""The attempt: find the workflow, create a session, cancel it, and compare what came with what was asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import Error as StorageError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from chatkit_sessions.bounds import ParameterError, version
+from chatkit_sessions.conf import Settings
+from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable
+from chatkit_sessions.identity import SITE_IDENTIFIER, resolve_identity
+from chatkit_sessions.models import ChatSession, Status
+from chatkit_sessions.services.cancel import cancel_session
+from chatkit_sessions.services.issue import issue_session
+from chatkit_sessions.workflows import WorkflowConfig, named_workflows
+
+from .failures import explain
+from .findings import Finding, error, info, ok, warning
+
+MAX_SKEW = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """How the attempt ended.
+
+    Attributes:
+        works: whether a session was created and cancelled.
+    """
+
+    findings: list[Finding]
+    session: ChatSession | None = None
+    works: bool = False
+
+
+def find_workflow(settings: Settings, name: str | None) -> tuple[WorkflowConfig | None, Finding]:
+    """Return the workflow where the doctor may start it, and what was found of it.
+
+    Raises:
+        StorageError: the database failed.
+    """
+    wanted = settings.default_workflow if name is None else name
+    identity = resolve_identity(settings, identifier=SITE_IDENTIFIER)
+    found = named_workflows(settings, wanted, identity)
+    cure = _("Add it to WORKFLOWS in CHATKIT_SESSIONS or in the admin, or name another with --workflow.")
+    if not found:
+        if name is None:
+            cure = _(
+                "Set CHATKIT_WORKFLOW_ID in the environment, or add it to WORKFLOWS in CHATKIT_SESSIONS or "
+                "in the admin."
+            )
+        return None, error("workflow", _("There is no workflow %(slug)r.") % {"slug": wanted}, cure)
+    config = next((workflow for workflow in found if workflow.is_open_to(identity)), found[0])
+    if closed := config.why_closed_to(identity):
+        message = _("The workflow %(slug)r cannot be used: %(reason)s.")
+        cure = _("Change that in the admin or in WORKFLOWS in CHATKIT_SESSIONS.")
+        return None, error("workflow", message % {"slug": config.slug, "reason": closed}, cure)
+    return _check_version(config)
+
+
+def _check_version(config: WorkflowConfig) -> tuple[WorkflowConfig | None, Finding]:
+    named = config.get("version")
+    try:
+        if named is not None:
+            version("version", named)
+    except ParameterError as err:
+        message = _("The workflow %(slug)r names an impossible version: %(error)s")
+        cure = _("Clear its version in the admin, or name one of its deployments.")
+        return None, error("version", message % {"slug": config.slug, "error": err}, cure)
+    found = _("%(slug)s (%(id)s), its latest deployment.")
+    if named is not None:
+        found = _("%(slug)s (%(id)s), version %(version)s.")
+    words = {"slug": config.slug, "id": config.get("workflow_id"), "version": named}
+    return config, ok("workflow", found % words)
+
+
+def attempt(settings: Settings, config: WorkflowConfig) -> Attempt:
+    """Create a session and cancel it at once; it is real and has its row."""
+    try:
+        session = issue_session(identifier=SITE_IDENTIFIER, workflow=config.slug).session
+    except ChatKitSessionsError as failure:
+        found = explain(failure, settings, config.get("credentials", ""))
+        return Attempt(findings=[found], session=_row(failure.reference))
+    compared = [*_clock(session), *_rate(session)]
+    try:
+        cancel_session(session, reason="chatkit_doctor")
+    except StorageUnavailable as failure:
+        cure = _("Check the database; the session ends by itself.")
+        return Attempt(findings=[error("storage", str(failure), cure), *compared], session=session)
+    ended = _ended(session)
+    return Attempt(findings=[ended, *compared], session=session, works=ended.level != "error")
+
+
+def _row(reference: str | None) -> ChatSession | None:
+    if reference is None:
+        return None
+    try:
+        return ChatSession.objects.filter(reference=reference).first()
+    except StorageError:  # what failed before may go on failing
+        return None
+
+
+def _ended(session: ChatSession) -> Finding:
+    """Say whether the session was cancelled, here and at the API."""
+    words = {"session": session, "ms": session.latency_ms}
+    by_itself = _("It ends by itself; the log says what the API answered.")
+    if session.status != Status.CANCELLED:
+        message = _("The session %(session)s was created, but is over by this machine's clock already.")
+        return error("session", message % words, _("Set the clock by NTP."))
+    if session.cancel_requested_at is not None:
+        message = _("The session %(session)s was created, but the API could not be told of its end.")
+        return error("session", message % words, by_itself)
+    if not session.upstream_id:
+        message = _("The session %(session)s was created, but the API gave no id to cancel it by.")
+        return warning("session", message % words, _("Check that BASE_URL is the API's address."))
+    return ok("session", _("%(session)s was created in %(ms)d ms, and cancelled.") % words)
+
+
+def _clock(session: ChatSession) -> list[Finding]:
+    """Compare the API's clock with ours: it made the session between the sending and the answer."""
+    lifetime = timedelta(seconds=session.policy["expires_after"]["value"])
+    created, answered = session.expires_at - lifetime, session.issued_at or timezone.now()
+    sent = answered - timedelta(milliseconds=session.latency_ms or 0)
+    if created - answered > MAX_SKEW:
+        message, skew = _("This machine's clock is %(seconds)d seconds behind the API's."), created - answered
+    elif sent - created > MAX_SKEW:
+        message, skew = _("This machine's clock is %(seconds)d seconds ahead of the API's."), sent - created
+    else:
+        return []
+    seconds = {"seconds": round(skew.total_seconds())}
+    return [warning("clock", message % seconds, _("Set it by NTP: sessions end too early or too late here."))]
+
+
+def _rate(session: ChatSession) -> list[Finding]:
+    """Compare the requests a minute that were granted with those asked for."""
+    asked, granted = session.policy["max_requests_per_1_minute"]["value"], session.max_requests_per_1_minute
+    if asked is None or granted is None or granted >= asked:
+        return []
+    message = _("The API grants %(granted)d requests a minute, not the %(asked)d asked for.")
+    return [info("rate", message % {"granted": granted, "asked": asked})]

@@ -1,0 +1,140 @@
+"""Why there was no connection: the name, the way, the proxy or the certificate."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import requests
+from django.utils.translation import gettext as _
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import NameResolutionError
+
+from .findings import Finding, error, info
+
+# OpenSSL's numbers (X509_V_ERR_...) of what can be wrong with a certificate.
+NOT_YET_VALID, EXPIRED = 9, 10
+WRONG_HOST = (62, 64)  # a name, an address
+
+
+def about_proxy(base_url: str) -> list[Finding]:
+    """Name the proxy on the way to the API, where there is one."""
+    proxy = proxy_for(base_url)
+    if not proxy:
+        return []
+    message = _("Requests to %(host)s go through the proxy %(proxy)s, which the environment names.")
+    return [info("proxy", message % {"host": host_of(base_url), "proxy": proxy})]
+
+
+def proxy_for(base_url: str) -> str:
+    """Return the proxy's address without the name and password that may stand in it; "" is none."""
+    proxy = select_proxy(base_url, get_environ_proxies(base_url))
+    if not proxy:
+        return ""
+    scheme, _separator, rest = proxy.rpartition("://")
+    return f"{scheme or 'http'}://{rest.rpartition('@')[2].rstrip('/')}"
+
+
+def host_of(base_url: str) -> str:
+    """Return host and port of an address."""
+    return urlsplit(base_url).netloc.rpartition("@")[2]
+
+
+def no_connection(failure: BaseException, base_url: str) -> Finding:
+    """Say why there was no connection to the API."""
+    causes = list(_causes(failure))
+    host = host_of(base_url)
+    if any(isinstance(cause, requests.exceptions.ProxyError) for cause in causes):
+        return _proxy_failed(causes, base_url)
+    if any(isinstance(cause, requests.exceptions.SSLError | ssl.SSLError) for cause in causes):
+        return _tls_failed(causes, host)
+    if any("CA certificate bundle" in str(cause) for cause in causes):
+        return error(
+            "tls",
+            _("The file of trusted certificates cannot be read."),
+            _("Mend REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it."),
+        )
+    if any(isinstance(cause, NameResolutionError) for cause in causes):
+        return error(
+            "network",
+            _("The name %(host)s cannot be resolved.") % {"host": host},
+            _("Check BASE_URL for a slip, the DNS of this machine, and whether a proxy has to be named."),
+        )
+    if any(isinstance(cause, ValueError) for cause in causes):
+        return error(
+            "network",
+            _("The address of the API cannot be used: %(host)s.") % {"host": host},
+            _("Mend BASE_URL in CHATKIT_SESSIONS, or the proxy in the environment."),
+        )
+    return error(
+        "network",
+        _("There is no connection to %(host)s: %(reason)s.") % {"host": host, "reason": _reason(causes)},
+        _("Check BASE_URL, the network and its firewall, and whether a proxy has to be named (HTTPS_PROXY)."),
+    )
+
+
+def _proxy_failed(causes: list[BaseException], base_url: str) -> Finding:
+    message = _("The proxy %(proxy)s does not let requests through: %(reason)s.")
+    return error(
+        "proxy",
+        message % {"proxy": proxy_for(base_url), "reason": _reason(causes)},
+        _(
+            "Check that it runs and what it asks for (HTTPS_PROXY and HTTP_PROXY in the environment), "
+            "or name %(host)s in NO_PROXY."
+        )
+        % {"host": host_of(base_url)},
+    )
+
+
+def _tls_failed(causes: list[BaseException], host: str) -> Finding:
+    code = next((c.verify_code for c in causes if isinstance(c, ssl.SSLCertVerificationError)), None)
+    if code is None:
+        return error(
+            "tls",
+            _("No encrypted connection to %(host)s could be made: %(reason)s.")
+            % {"host": host, "reason": _reason(causes)},
+            _("Check that BASE_URL begins with https:// only where TLS is spoken, and what stands between."),
+        )
+    if code in (NOT_YET_VALID, EXPIRED):
+        message = _("The certificate of %(host)s has expired.")
+        if code == NOT_YET_VALID:
+            message = _("The certificate of %(host)s is not yet valid.")
+        cure = _("Check this machine's clock (NTP) first; else whoever runs %(host)s has to renew it.")
+        return error("tls", message % {"host": host}, cure % {"host": host})
+    if code in WRONG_HOST:
+        message = _("The certificate that answers for %(host)s is another host's.")
+        return error("tls", message % {"host": host}, _("Check BASE_URL, the DNS, and what stands between."))
+    return error(
+        "tls",
+        _("The certificate of %(host)s is not trusted: %(reason)s.")
+        % {"host": host, "reason": _reason(causes)},
+        _(
+            "Where a proxy breaks TLS open, set REQUESTS_CA_BUNDLE in the environment to a file with its "
+            "certificate; else update the certificates (pip install --upgrade certifi)."
+        ),
+    )
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    """Yield the failure and all that lies beneath: requests and urllib3 keep it in different places."""
+    seen: set[int] = set()
+    waiting: list[object] = [failure]
+    while waiting:
+        found = waiting.pop(0)
+        if isinstance(found, BaseException) and id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            waiting += [*found.args, getattr(found, "reason", None), found.__cause__, found.__context__]
+
+
+def _reason(causes: list[BaseException]) -> str:
+    """Return the system's own words, the deepest: those above repeat them, with addresses around."""
+    for cause in reversed(causes):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        if isinstance(cause, requests.exceptions.Timeout):
+            return _("no answer in time")
+        if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
+            return str(cause.strerror or cause).strip(".")
+    return type(causes[0]).__name__
