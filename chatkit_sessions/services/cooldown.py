@@ -65,10 +65,10 @@ class Cooldown:
         if self._rule is None:
             return
         with _quiet():
-            if error is None or not isinstance(translate(error), UpstreamUnavailable | UpstreamTimeout):
-                cache.delete_many([self._failures, self._until, self._probe])
-            else:
+            if is_unavailable(error):
                 self._count(*self._rule, is_probe=is_probe)
+            else:
+                cache.delete_many([self._failures, self._until, self._probe])
 
     def give_back_probe(self) -> None:
         """Let the next call find out: this one was not made."""
@@ -93,6 +93,11 @@ class Cooldown:
             failures,
             seconds,
         )
+
+
+def is_unavailable(error: APIError | None) -> bool:
+    """Return whether a call that ended so met an API that is failing or cannot be reached."""
+    return error is not None and isinstance(translate(error), UpstreamUnavailable | UpstreamTimeout)
 
 
 @contextmanager

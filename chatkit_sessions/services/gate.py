@@ -12,18 +12,59 @@ from chatkit_sessions.client import APIError, APITimeoutError
 from chatkit_sessions.conf import Settings
 from chatkit_sessions.exceptions import UpstreamUnavailable
 
-from .cooldown import Cooldown
+from .cooldown import Cooldown, is_unavailable
 
 T = TypeVar("T")
 
-# Seconds to name in Retry-After when all places are taken: most calls take less.
+# Seconds that one waits for a place at most. A call that takes longer is slow, and nobody waits behind it.
+PATIENCE = 1.0
+# Seconds to name in Retry-After when all places are taken.
 FULL_RETRY_AFTER = 1.0
 # Seconds beyond DEADLINE after which a place is free although nobody left it: its thread is gone.
 GRACE = 30.0
 
-_lock = threading.Lock()
-# When each place that is taken in this process becomes free at the latest, on the monotonic clock.
-_taken: dict[object, float] = {}
+
+class Places:
+    """The places of one process, for requests that wait for the API."""
+
+    def __init__(self) -> None:
+        # When each place was taken, on the monotonic clock.
+        self._taken: dict[object, float] = {}
+        self._change = threading.Condition()
+        # Whether the last call met a failing API: then nobody waits for a place.
+        self.is_failing = False
+
+    def take(self, place: object, settings: Settings) -> None:
+        """Take a place, waiting for one as long as calls end quickly.
+
+        Raises:
+            UpstreamUnavailable: all are taken.
+        """
+        until = time.monotonic() + PATIENCE
+        with self._change:
+            while not self._has_room(settings):
+                now = time.monotonic()
+                if self.is_failing or now >= until or min(self._taken.values()) <= now - PATIENCE:
+                    raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
+                self._change.wait(until - now)
+            self._taken[place] = time.monotonic()
+
+    def leave(self, place: object) -> None:
+        """Free a place; repeating it is harmless."""
+        with self._change:
+            if self._taken.pop(place, None) is not None:
+                self._change.notify()
+
+    def _has_room(self, settings: Settings) -> bool:
+        if settings.max_concurrent_calls is None:
+            return True
+        overdue = time.monotonic() - settings.deadline - GRACE
+        for place in [place for place, since in self._taken.items() if since <= overdue]:
+            del self._taken[place]
+        return len(self._taken) < settings.max_concurrent_calls
+
+
+_places = Places()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +89,23 @@ class Pass:
             answer = ask()
         except APIError as error:
             if is_patient or not isinstance(error, APITimeoutError):
-                self.cooldown.record(error, is_probe=self.is_probe)
+                self._record(error)
             raise
         else:
-            self.cooldown.record(None, is_probe=self.is_probe)
+            self._record(None)
             return answer
         finally:
             self.give_back()
 
     def give_back(self) -> None:
         """Free the place; a probe that told nothing leaves it to the next call."""
-        _leave(self.place)
+        _places.leave(self.place)
         if self.is_probe:
             self.cooldown.give_back_probe()
+
+    def _record(self, error: APIError | None) -> None:
+        _places.is_failing = is_unavailable(error)
+        self.cooldown.record(error, is_probe=self.is_probe)
 
 
 def enter(settings: Settings, base_url: str, *, takes_place: bool = True) -> Pass:
@@ -75,24 +120,9 @@ def enter(settings: Settings, base_url: str, *, takes_place: bool = True) -> Pas
     cooldown = Cooldown(settings, base_url)
     place = object()
     if takes_place:
-        _take(place, settings)
+        _places.take(place, settings)
     try:
         return Pass(cooldown=cooldown, is_probe=cooldown.check(), place=place)
     except UpstreamUnavailable:
-        _leave(place)
+        _places.leave(place)
         raise
-
-
-def _take(place: object, settings: Settings) -> None:
-    now = time.monotonic()
-    with _lock:
-        for overdue in [taken for taken, ends in _taken.items() if ends <= now]:
-            del _taken[overdue]
-        if settings.max_concurrent_calls is not None and len(_taken) >= settings.max_concurrent_calls:
-            raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
-        _taken[place] = now + settings.deadline + GRACE
-
-
-def _leave(place: object) -> None:
-    with _lock:
-        _taken.pop(place, None)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chatkit_sessions.client import (
     APIError,
     BadRequestError,
-    ChatKitClient,
     ChatKitThread,
     NotFoundError,
     Page,
@@ -17,13 +16,14 @@ from chatkit_sessions.client import (
     ThreadDeleted,
     ThreadItem,
 )
-from chatkit_sessions.conf import get_settings
-from chatkit_sessions.exceptions import InvalidRequest, ThreadNotFound
+from chatkit_sessions.conf import Settings, get_settings
+from chatkit_sessions.exceptions import InvalidRequest, ThreadNotFound, UpstreamInvalidResponse
 from chatkit_sessions.identity import Identity, resolve_identity
 from chatkit_sessions.issuers.openai import OpenAIIssuer
 from chatkit_sessions.policy import resolve_policy
 from chatkit_sessions.workflows import find_workflow
 
+from . import gate
 from .upstream import translate
 
 T = TypeVar("T")
@@ -37,12 +37,15 @@ class Conversations:
         identifier: whose threads they are at the API.
     """
 
-    client: ChatKitClient
+    settings: Settings = field(repr=False)
+    issuer: OpenAIIssuer = field(repr=False)
     identifier: str
 
     def list(self, **paging: Any) -> Page[ChatKitThread]:
         """Return one page; ``limit``, ``order``, ``after`` and ``before`` as in the API."""
-        return _call(lambda: self.client.list_threads(user=self.identifier, **paging))
+        return self._call(
+            lambda: self.issuer.client.list_threads(user=self.identifier, **paging), for_thread=False
+        )
 
     def retrieve(self, thread_id: str) -> ChatKitThread:
         """Return one thread.
@@ -50,7 +53,7 @@ class Conversations:
         Raises:
             ThreadNotFound: it is unknown or somebody else's.
         """
-        thread = _call(lambda: self.client.retrieve_thread(thread_id))
+        thread = self._call(lambda: self.issuer.client.retrieve_thread(thread_id))
         if thread.user != self.identifier:
             raise ThreadNotFound
         return thread
@@ -58,12 +61,35 @@ class Conversations:
     def items(self, thread_id: str, **paging: Any) -> Page[ThreadItem]:
         """Return one page of a thread's items."""
         self.retrieve(thread_id)
-        return _call(lambda: self.client.list_thread_items(thread_id, **paging))
+        return self._call(lambda: self.issuer.client.list_thread_items(thread_id, **paging))
 
     def delete(self, thread_id: str) -> ThreadDeleted:
-        """Delete a thread for good."""
+        """Delete a thread for good.
+
+        Raises:
+            UpstreamInvalidResponse: the API says that it did not.
+        """
         self.retrieve(thread_id)
-        return _call(lambda: self.client.delete_thread(thread_id))
+        answer = self._call(lambda: self.issuer.client.delete_thread(thread_id))
+        if not answer.deleted:
+            raise UpstreamInvalidResponse
+        return answer
+
+    def _call(self, ask: Callable[[], T], *, for_thread: bool = True) -> T:
+        try:
+            return gate.enter(self.settings, self.issuer.base_url).call(ask)
+        except NotFoundError as error:
+            raise (ThreadNotFound if for_thread else translate(error)) from None
+        except ParameterError as error:
+            if error.field == "id":
+                raise ThreadNotFound from None
+            raise InvalidRequest({error.field: [error.reason]}) from None
+        except BadRequestError as error:
+            if error.param in {"limit", "order", "after", "before"}:
+                raise InvalidRequest({error.param: ["is not accepted by the API."]}) from None
+            raise translate(error) from error
+        except APIError as error:
+            raise translate(error) from error
 
 
 def conversations(*, user: Any = None, request: Any = None, workflow: str | None = None) -> Conversations:
@@ -79,23 +105,7 @@ def conversations(*, user: Any = None, request: Any = None, workflow: str | None
     config = find_workflow(settings, workflow, identity)
     policy = resolve_policy(settings, config, identity, {})
     return Conversations(
-        client=OpenAIIssuer(settings, policy["credentials"]).client,
+        settings=settings,
+        issuer=OpenAIIssuer(settings, policy["credentials"]),
         identifier=identity.identifier_for(config.slug, isolate_history=policy["isolate_history"]),
     )
-
-
-def _call(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except ParameterError as error:
-        if error.field == "id":
-            raise ThreadNotFound from None
-        raise InvalidRequest({error.field: [error.reason]}) from None
-    except NotFoundError:
-        raise ThreadNotFound from None
-    except BadRequestError as error:
-        if error.param in {"limit", "order", "after", "before"}:
-            raise InvalidRequest({error.param: ["is not accepted by the API."]}) from None
-        raise translate(error) from error
-    except APIError as error:
-        raise translate(error) from error

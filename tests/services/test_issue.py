@@ -197,7 +197,7 @@ def test_what_a_browser_sent_cannot_forge_a_log_line(
         issue(client_state_variables={"page\n2026-11-02 root logged in": None})
     [record] = caplog.records
     assert "\n" not in record.getMessage()
-    assert "page 2026-11-02 root logged in" in record.getMessage()
+    assert "page?2026-11-02 root logged in" in record.getMessage()
 
 
 @pytest.mark.parametrize(
