@@ -20,19 +20,11 @@ class OpenAIIssuer:
         Raises:
             NotConfigured: there is no key, or CREDENTIALS has no such name.
         """
-        self._max_expires_after = settings.max_expires_after
-        project = settings.credentials_for(credentials)
-        self.base_url = project.base_url
-        self.client = ChatKitClient(
-            project.reveal_key(),
-            base_url=project.base_url,
-            organization=project.organization,
-            project=project.project,
-            timeout=settings.timeout,
-            max_retries=settings.max_retries,
-            deadline=settings.deadline,
-            max_expires_after=settings.max_expires_after,
-        )
+        self._settings = settings
+        self._project = settings.credentials_for(credentials)
+        self._api_key = self._project.reveal_key()
+        self.base_url = self._project.base_url
+        self.client = self._client(settings.deadline)
 
     def prepare(
         self, *, identifier: str, policy: SessionPolicy, state_variables: dict[str, Any]
@@ -57,22 +49,34 @@ class OpenAIIssuer:
             parameters["expires_after"] = {"anchor": "created_at", "seconds": values["expires_after"]}
         if "max_requests_per_1_minute" in values:
             parameters["rate_limits"] = {"max_requests_per_1_minute": values["max_requests_per_1_minute"]}
-        bounds.check_session(parameters, max_expires_after=self._max_expires_after)
+        bounds.check_session(parameters, max_expires_after=self._settings.max_expires_after)
         return parameters
 
-    def issue(self, parameters: dict[str, Any]) -> ChatKitSession:
-        """Create a session.
+    def issue(self, parameters: dict[str, Any], *, seconds: float) -> ChatKitSession:
+        """Create a session, in at most so many seconds where DEADLINE allows more.
 
         Raises:
             APIError: the API did not create it, or its answer cannot be used.
         """
-        return self.client.create_session(**parameters)
+        return self._client(seconds).create_session(**parameters)
 
-    def cancel(self, upstream_id: str) -> None:
-        """End a session at the API; one that is unknown there is already gone.
+    def cancel(self, upstream_id: str, *, seconds: float) -> None:
+        """End a session at the API, likewise; one that is unknown there is already gone.
 
         Raises:
             APIError: the API did not confirm it.
         """
         with contextlib.suppress(NotFoundError):
-            self.client.cancel_session(upstream_id)
+            self._client(seconds).cancel_session(upstream_id)
+
+    def _client(self, seconds: float) -> ChatKitClient:
+        return ChatKitClient(
+            self._api_key,
+            base_url=self._project.base_url,
+            organization=self._project.organization,
+            project=self._project.project,
+            timeout=self._settings.timeout,
+            max_retries=self._settings.max_retries,
+            deadline=min(self._settings.deadline, seconds),
+            max_expires_after=self._settings.max_expires_after,
+        )

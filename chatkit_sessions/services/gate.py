@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from chatkit_sessions.client import APIError, APITimeoutError
+from chatkit_sessions.client import APIConnectionError, APIError, APITimeoutError
 from chatkit_sessions.conf import Settings
 from chatkit_sessions.exceptions import UpstreamUnavailable
 
@@ -16,52 +17,56 @@ from .cooldown import Cooldown, is_unavailable
 
 T = TypeVar("T")
 
-# Seconds that one waits for a place at most. A call that takes longer is slow, and nobody waits behind it.
-PATIENCE = 1.0
+# A call that takes longer, in seconds, is slow: nobody waits for its place.
+SLOW = 1.0
+# Seconds that one waits for a place at most, however quickly they change hands.
+PATIENCE = 5.0
 # Seconds to name in Retry-After when all places are taken.
 FULL_RETRY_AFTER = 1.0
-# Seconds beyond DEADLINE after which a place is free although nobody left it: its thread is gone.
-GRACE = 30.0
 
 
 class Places:
-    """The places of one process, for requests that wait for the API."""
+    """The places of this process, for workers that wait for the API."""
 
     def __init__(self) -> None:
         # When each place was taken, on the monotonic clock.
         self._taken: dict[object, float] = {}
         self._change = threading.Condition()
-        # Whether the last call met a failing API: then nobody waits for a place.
+        # Whether the last call met a failing API.
         self.is_failing = False
 
-    def take(self, place: object, settings: Settings) -> None:
-        """Take a place, waiting for one as long as calls end quickly.
+    def is_hopeless(self, number: int | None) -> bool:
+        """Return whether all places are taken and none is soon to become free."""
+        with self._change:
+            return self._is_full(number) and self._is_stuck()
+
+    @contextmanager
+    def taken(self, number: int | None) -> Iterator[None]:
+        """Hold one of so many places, and wait for one as long as they change hands quickly.
 
         Raises:
-            UpstreamUnavailable: all are taken.
+            APIConnectionError: none became free.
         """
+        place = object()
         until = time.monotonic() + PATIENCE
         with self._change:
-            while not self._has_room(settings):
-                now = time.monotonic()
-                if self.is_failing or now >= until or min(self._taken.values()) <= now - PATIENCE:
-                    raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
-                self._change.wait(until - now)
+            while self._is_full(number):
+                if self._is_stuck() or time.monotonic() >= until:
+                    raise APIConnectionError("Too many requests of this process wait for the API already.")
+                self._change.wait(min(until, min(self._taken.values()) + SLOW) - time.monotonic())
             self._taken[place] = time.monotonic()
-
-    def leave(self, place: object) -> None:
-        """Free a place; repeating it is harmless."""
-        with self._change:
-            if self._taken.pop(place, None) is not None:
+        try:
+            yield
+        finally:
+            with self._change:
+                del self._taken[place]
                 self._change.notify()
 
-    def _has_room(self, settings: Settings) -> bool:
-        if settings.max_concurrent_calls is None:
-            return True
-        overdue = time.monotonic() - settings.deadline - GRACE
-        for place in [place for place, since in self._taken.items() if since <= overdue]:
-            del self._taken[place]
-        return len(self._taken) < settings.max_concurrent_calls
+    def _is_full(self, number: int | None) -> bool:
+        return number is not None and len(self._taken) >= number
+
+    def _is_stuck(self) -> bool:
+        return self.is_failing or min(self._taken.values()) + SLOW <= time.monotonic()
 
 
 _places = Places()
@@ -75,54 +80,53 @@ class Pass:
         is_probe: whether it is the call that finds out if the API is back after a cool-down.
     """
 
+    settings: Settings
     cooldown: Cooldown
     is_probe: bool
-    place: object
 
-    def call(self, ask: Callable[[], T], *, is_patient: bool = True) -> T:
-        """Make the call, count how it ended, and free the place.
+    def call(self, ask: Callable[[], T], *, is_patient: bool = True, takes_place: bool = True) -> T:
+        """Make the call and count how it ended.
 
         Args:
             is_patient: whether the API is given its full time; if not, a timeout says nothing about it.
+            takes_place: whether a worker of the site waits for it; MAX_CONCURRENT_CALLS may at a time.
+
+        Raises:
+            APIError: as the call does, or because nobody gave up a place for it.
         """
         try:
-            answer = ask()
-        except APIError as error:
-            if is_patient or not isinstance(error, APITimeoutError):
-                self._record(error)
-            raise
-        else:
-            self._record(None)
-            return answer
+            with _places.taken(self.settings.max_concurrent_calls if takes_place else None):
+                return self._counted(ask, is_patient=is_patient)
         finally:
             self.give_back()
 
     def give_back(self) -> None:
-        """Free the place; a probe that told nothing leaves it to the next call."""
-        _places.leave(self.place)
+        """Leave it to the next call to find out whether the API is back, unless this one did."""
         if self.is_probe:
             self.cooldown.give_back_probe()
 
-    def _record(self, error: APIError | None) -> None:
+    def _counted(self, ask: Callable[[], T], *, is_patient: bool) -> T:
+        try:
+            answer = ask()
+        except APIError as error:
+            if is_patient or not isinstance(error, APITimeoutError):
+                self._count(error)
+            raise
+        self._count(None)
+        return answer
+
+    def _count(self, error: APIError | None) -> None:
         _places.is_failing = is_unavailable(error)
         self.cooldown.record(error, is_probe=self.is_probe)
 
 
 def enter(settings: Settings, base_url: str, *, takes_place: bool = True) -> Pass:
-    """Let one call pass.
-
-    Args:
-        takes_place: whether one of the site's workers waits for it; MAX_CONCURRENT_CALLS may at a time.
+    """Let one call pass, unless it is in vain already.
 
     Raises:
-        UpstreamUnavailable: the API is cooling down, or all places are taken; ``retry_after`` says when.
+        UpstreamUnavailable: the API is cooling down, or hangs with all places taken.
     """
+    if takes_place and _places.is_hopeless(settings.max_concurrent_calls):
+        raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
     cooldown = Cooldown(settings, base_url)
-    place = object()
-    if takes_place:
-        _places.take(place, settings)
-    try:
-        return Pass(cooldown=cooldown, is_probe=cooldown.check(), place=place)
-    except UpstreamUnavailable:
-        _places.leave(place)
-        raise
+    return Pass(settings=settings, cooldown=cooldown, is_probe=cooldown.check())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -81,7 +80,7 @@ def issue_session(
     """
     # At once, so that debug pages do not show it.
     current_client_secret = _hidden(current_client_secret)
-    prepared = _prepare(
+    opened = _open(
         user=user,
         identifier=identifier,
         request=request,
@@ -93,10 +92,9 @@ def issue_session(
         max_requests_per_1_minute=max_requests_per_1_minute,
         chatkit_configuration=chatkit_configuration,
     )
-    if isinstance(prepared, IssuedSession):
-        return prepared
-    reservation = _reserve(prepared, _enter(prepared))
-    return _close(reservation, _call(reservation))
+    if isinstance(opened, IssuedSession):
+        return opened
+    return _close(opened, _call(opened))
 
 
 async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
@@ -104,18 +102,16 @@ async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
     if unknown := sorted(arguments.keys() - OrderArguments.__annotations__.keys()):
         raise TypeError(f"aissue_session() got an unexpected keyword argument {unknown[0]!r}")
     arguments["current_client_secret"] = _hidden(arguments.get("current_client_secret"))
-    prepared = await sync_to_async(_prepare)(**arguments)
-    if isinstance(prepared, IssuedSession):
-        return prepared
     # Whoever goes away cancels this task. What was begun by then is brought to its end all the same.
-    return await asyncio.shield(_issue_prepared(prepared))
+    return await asyncio.shield(_aissue(arguments))
 
 
-async def _issue_prepared(order: Order) -> IssuedSession:
-    leave = await sync_to_async(_enter, thread_sensitive=False)(order)
-    reservation = await sync_to_async(_reserve)(order, leave)
-    outcome = await sync_to_async(_call, thread_sensitive=False)(reservation)
-    return await sync_to_async(_close)(reservation, outcome)
+async def _aissue(arguments: OrderArguments) -> IssuedSession:
+    opened = await sync_to_async(_open)(**arguments)
+    if isinstance(opened, IssuedSession):
+        return opened
+    outcome = await sync_to_async(_call, thread_sensitive=False)(opened)
+    return await sync_to_async(_close)(opened, outcome)
 
 
 def _hidden(client_secret: str | None) -> Secret | None:
@@ -152,45 +148,34 @@ class _Outcome:
     result: ChatKitSession | APIError
 
 
-def _prepare(**arguments: Unpack[OrderArguments]) -> IssuedSession | Order:
-    """Allow, and hand a running session out again where there is one."""
-    with _refusals_logged(getattr(arguments.get("user"), "pk", None)):
-        order = place_order(**arguments)
-        current = arguments.get("current_client_secret")
-        session = hand_out_again(order, current) if current else None
-    if not current or session is None:
-        return order
-    signals.session_reused.send_robust(sender=ChatSession, session=session)
-    return IssuedSession(client_secret=Secret(current), session=session, reused=True)
-
-
-def _enter(order: Order) -> Pass:
-    """Wait for the leave to ask the API, before anything is written."""
-    with _refusals_logged(order.account):
-        return enter(order.settings, order.issuer.base_url)
-
-
-def _reserve(order: Order, leave: Pass) -> _Reservation:
-    ends = time.monotonic() + order.settings.deadline
+def _open(**arguments: Unpack[OrderArguments]) -> IssuedSession | _Reservation:
+    """Allow, and hand a running session out again or reserve a new one."""
     try:
-        with _refusals_logged(order.account):
-            session, replaced = reserve(order)
+        order = place_order(**arguments)
+        if current := arguments.get("current_client_secret"):
+            session = hand_out_again(order, current)
+            if session is not None:
+                signals.session_reused.send_robust(sender=ChatSession, session=session)
+                return IssuedSession(client_secret=Secret(current), session=session, reused=True)
+        return _reserve(order)
+    except (SessionRefused, NotConfigured, UpstreamUnavailable) as error:
+        # A line and no row, so that nobody can fill the table. What a browser sent may stand in the message:
+        # it is kept from being long and from looking like another line.
+        account, reason = getattr(arguments.get("user"), "pk", None), " ".join(str(error).split())[:500]
+        logger.info("Session refused (%s) for account %s: %s", error.code, account, reason)
+        raise
+
+
+def _reserve(order: Order) -> _Reservation:
+    """Get the leave to ask the API, and only then write the row."""
+    ends = time.monotonic() + order.settings.deadline
+    leave = enter(order.settings, order.issuer.base_url)
+    try:
+        session, replaced = reserve(order)
     except BaseException:
         leave.give_back()
         raise
     return _Reservation(order=order, leave=leave, session=session, replaced=replaced, ends=ends)
-
-
-@contextmanager
-def _refusals_logged(account: Any) -> Iterator[None]:
-    """Write a line for a refused request, and no row, so that nobody can fill the table."""
-    try:
-        yield
-    except (SessionRefused, NotConfigured, UpstreamUnavailable) as error:
-        # What a browser sent may stand in the message: kept from being long or looking like another line.
-        reason = " ".join(str(error).split())[:500]
-        logger.info("Session refused (%s) for account %s: %s", error.code, account, reason)
-        raise
 
 
 def _call(reservation: _Reservation) -> _Outcome:
@@ -198,7 +183,9 @@ def _call(reservation: _Reservation) -> _Outcome:
     order, started = reservation.order, time.monotonic()
     result: ChatKitSession | APIError
     try:
-        result = reservation.leave.call(lambda: order.issuer.issue(order.parameters))
+        result = reservation.leave.call(
+            lambda: order.issuer.issue(order.parameters, seconds=reservation.seconds_left)
+        )
     except APIError as error:
         result = error
     return _Outcome(latency_ms=round((time.monotonic() - started) * 1000), result=result)

@@ -45,11 +45,6 @@ class Order:
     request: HttpRequest | None
     address_digest: str
 
-    @property
-    def account(self) -> Any:
-        """Return the primary key of the account, or None."""
-        return getattr(self.identity.user, "pk", None)
-
 
 class OrderArguments(TypedDict, total=False):
     """The arguments of ``issue_session``, which describes them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Iterable
@@ -71,18 +70,19 @@ def withdraw(
     """End a session at the API, for at most so many seconds, and return whether it is ended there.
 
     Args:
-        takes_place: whether a worker of the site waits for it: see ``gate.enter``.
+        takes_place: whether a worker of the site waits for it: see ``gate.Pass.call``.
     """
     if seconds is not None and seconds <= 0:
         return False
     try:
         settings = get_settings()
-        is_patient = seconds is None or seconds >= min(sum(settings.timeout), settings.deadline)
-        if seconds is not None:
-            settings = dataclasses.replace(settings, deadline=min(settings.deadline, seconds))
+        seconds = settings.deadline if seconds is None else seconds
         issuer = OpenAIIssuer(settings, session.policy["credentials"]["value"])
-        leave = gate.enter(settings, issuer.base_url, takes_place=takes_place)
-        leave.call(lambda: issuer.cancel(upstream_id), is_patient=is_patient)
+        gate.enter(settings, issuer.base_url, takes_place=takes_place).call(
+            lambda: issuer.cancel(upstream_id, seconds=seconds),
+            is_patient=seconds >= min(sum(settings.timeout), settings.deadline),
+            takes_place=takes_place,
+        )
     except UpstreamUnavailable:
         logger.debug("The API is not asked now: the end of session %s is still due.", session.reference)
         return False

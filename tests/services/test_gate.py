@@ -1,17 +1,18 @@
 import threading
+import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
-from chatkit_sessions.client import APIError, APITimeoutError, InternalServerError
+from chatkit_sessions.client import APIConnectionError, APIError, APITimeoutError, InternalServerError
 from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import ChatKitSessionsError, InvalidRequest, UpstreamUnavailable
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.services import IssuedSession, conversations, gate
-from chatkit_sessions.services.gate import FULL_RETRY_AFTER, PATIENCE, Pass
+from chatkit_sessions.services import IssuedSession, cancel_session, conversations, gate
+from chatkit_sessions.services.gate import FULL_RETRY_AFTER, Pass, Places
 from chatkit_sessions.standin import Fault
 
 from .conftest import Api
@@ -20,35 +21,29 @@ Issue = Callable[..., IssuedSession]
 Configure = Callable[..., None]
 
 
-class Door:
-    """The gate as the test passes it; all places are free in the end."""
-
-    def __init__(self, api: Api) -> None:
-        self.base_url = api.base_url
-        self.inside: list[Pass] = []
-
-    def enter(self, **options: Any) -> Pass:
-        self.inside.append(gate.enter(get_settings(), self.base_url, **options))
-        return self.inside[-1]
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> Places:
+    """The places, all of them free."""
+    places = Places()
+    monkeypatch.setattr(gate, "_places", places)
+    return places
 
 
 @pytest.fixture
-def door(api: Api) -> Iterator[Door]:
-    door = Door(api)
-    yield door
-    for leave in door.inside:
-        leave.give_back()
+def take(places: Places) -> Iterator[Callable[[], None]]:
+    """Take a place for the rest of the test."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(places.taken(None))
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """The gate's clock, which stands still until it is set."""
+def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call that has begun is slow at once."""
+    monkeypatch.setattr(gate, "SLOW", 0.0)
 
-    def set_clock(seconds: float) -> None:
-        monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: seconds))
 
-    set_clock(0)
-    return set_clock
+def leave(api: Api) -> Pass:
+    return gate.enter(get_settings(), api.base_url)
 
 
 def raising(error: APIError) -> Callable[[], Any]:
@@ -58,76 +53,111 @@ def raising(error: APIError) -> Callable[[], Any]:
     return ask
 
 
-def test_when_all_places_are_taken_by_slow_calls_it_fails_at_once(
-    door: Door, api: Api, issue: Issue, configure: Configure, now: Callable[[float], None]
+@pytest.mark.usefixtures("_slow")
+def test_when_slow_calls_hold_all_places_it_fails_at_once(
+    take: Callable[[], None], api: Api, issue: Issue, configure: Configure, user: User
 ) -> None:
     configure(MAX_CONCURRENT_CALLS=2)
-    door.enter()
-    door.enter()
-    now(PATIENCE)
+    session = issue().session
+    take()
+    issue()
+    take()
+    sent, rows = len(api.requests), ChatSession.objects.count()
     with pytest.raises(UpstreamUnavailable) as caught:
         issue()
     assert (caught.value.retry_after, caught.value.reference) == (FULL_RETRY_AFTER, None)
-    # Nothing is sent and nothing is written.
-    assert (api.requests, ChatSession.objects.count()) == ([], 0)
-
-
-def test_behind_quick_calls_one_waits_for_a_place(door: Door, configure: Configure) -> None:
-    configure(MAX_CONCURRENT_CALLS=1)
-    first = door.enter()
-    timer = threading.Timer(0.05, first.give_back)
-    timer.start()
-    door.enter()
-    timer.join()
-
-
-def test_the_wait_is_bounded(door: Door, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "PATIENCE", 0.05)
-    configure(MAX_CONCURRENT_CALLS=1)
-    door.enter()
     with pytest.raises(UpstreamUnavailable):
-        door.enter()
+        conversations(user=user).list()
+    cancel_session(session)
+    # Nothing is sent, and no row is written.
+    assert (len(api.requests), ChatSession.objects.count()) == (sent, rows)
+    assert session.status == "cancelled"
+    assert session.cancel_requested_at is not None
+
+
+def test_behind_quick_calls_one_waits_for_a_place(places: Places) -> None:
+    first, held = places.taken(1), threading.Event()
+
+    def hold() -> None:
+        with first:
+            held.set()
+            time.sleep(0.1)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    assert held.wait(timeout=5)
+    with places.taken(1):
+        holding.join(timeout=5)
+        assert not holding.is_alive()
+
+
+def test_the_wait_is_bounded(
+    take: Callable[[], None], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "PATIENCE", 0.05)
+    take()
+    with pytest.raises(APIConnectionError), places.taken(1):
+        pass
+
+
+def test_who_loses_the_race_for_a_place_leaves_a_failed_row(
+    places: Places, api: Api, issue: Issue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(number: int | None) -> Any:
+        raise APIConnectionError("Too many requests of this process wait for the API already.")
+
+    monkeypatch.setattr(places, "taken", taken)
+    with pytest.raises(UpstreamUnavailable) as caught:
+        issue()
+    row = ChatSession.objects.get()
+    assert (str(row.reference), row.status, row.attempts) == (caught.value.reference, "failed", 0)
+    assert api.requests == []
 
 
 def test_behind_a_failing_api_nobody_waits(
-    door: Door, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    take: Callable[[], None], places: Places, api: Api, configure: Configure
 ) -> None:
-    monkeypatch.setattr(gate, "PATIENCE", 3600)
     configure(MAX_CONCURRENT_CALLS=1)
     with pytest.raises(APIError):
-        door.enter().call(raising(InternalServerError("down", status_code=500)))
-    last = door.enter()
-    with pytest.raises(UpstreamUnavailable):
-        door.enter()
-    last.call(lambda: None)
-    assert door.enter().call(lambda: "answered") == "answered"
+        leave(api).call(raising(InternalServerError("down", status_code=500)))
+    assert not places.is_hopeless(1)
+    take()
+    assert places.is_hopeless(1)
+    assert leave_is_refused(api)
+    leave_anyhow = gate.enter(get_settings(), api.base_url, takes_place=False)
+    assert leave_anyhow.call(lambda: "answered", takes_place=False) == "answered"
+    assert not places.is_hopeless(1)
 
 
-def test_a_timeout_of_an_impatient_call_is_no_failure(door: Door, configure: Configure, issue: Issue) -> None:
+def leave_is_refused(api: Api) -> bool:
+    try:
+        leave(api)
+    except UpstreamUnavailable:
+        return True
+    return False
+
+
+def test_a_timeout_of_an_impatient_call_is_no_failure(
+    places: Places, api: Api, configure: Configure, issue: Issue
+) -> None:
     configure(COOLDOWN=(1, 30))
     with pytest.raises(APIError):
-        door.enter().call(raising(APITimeoutError("late")), is_patient=False)
+        leave(api).call(raising(APITimeoutError("late")), is_patient=False)
+    assert not places.is_failing
     assert not issue().reused
 
 
-def test_what_no_worker_waits_for_takes_no_place(
-    door: Door, configure: Configure, now: Callable[[float], None]
-) -> None:
-    configure(MAX_CONCURRENT_CALLS=1)
-    door.enter()
-    now(PATIENCE)
-    door.enter(takes_place=False)
-
-
-def test_none_sets_no_bound(door: Door, configure: Configure, issue: Issue) -> None:
+@pytest.mark.usefixtures("_slow")
+def test_none_sets_no_bound(take: Callable[[], None], configure: Configure, issue: Issue) -> None:
     configure(MAX_CONCURRENT_CALLS=None)
     for _ in range(99):
-        door.enter()
+        take()
     assert not issue().reused
 
 
+@pytest.mark.usefixtures("_slow")
 def test_a_place_is_given_back_whatever_happens(
-    api: Api, issue: Issue, configure: Configure, user: User
+    places: Places, api: Api, issue: Issue, configure: Configure, user: User
 ) -> None:
     configure(MAX_CONCURRENT_CALLS=1, COOLDOWN=None, MAX_SESSIONS_PER_HOUR=1)
     api.misbehave(Fault(status=500))
@@ -140,15 +170,3 @@ def test_a_place_is_given_back_whatever_happens(
         conversations(user=user).list(limit=1000)
     configure(MAX_SESSIONS_PER_HOUR=None)
     assert not issue().reused
-
-
-def test_a_place_whose_thread_is_gone_becomes_free(
-    door: Door, configure: Configure, now: Callable[[float], None]
-) -> None:
-    configure(MAX_CONCURRENT_CALLS=1, DEADLINE=5)
-    door.enter()  # and never heard of again
-    now(34.9)
-    with pytest.raises(UpstreamUnavailable):
-        door.enter()
-    now(35.1)
-    door.enter()

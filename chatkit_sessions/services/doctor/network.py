@@ -129,8 +129,8 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
 
 
 def _reason(causes: list[BaseException]) -> str:
-    """Return the system's own words, the deepest: those above repeat them, with addresses around."""
-    for cause in reversed(causes):
+    """Return the system's own words: those of the libraries above repeat them, with addresses around."""
+    for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message
         if isinstance(cause, requests.exceptions.Timeout):

@@ -92,7 +92,6 @@ def _ask(host: str) -> HttpResponseBase:
 
 
 def _environ(host: str) -> dict[str, Any]:
-    header, value = django_settings.SECURE_PROXY_SSL_HEADER or ("HTTPS", "on")
     return {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
@@ -110,7 +109,6 @@ def _environ(host: str) -> dict[str, Any]:
         "wsgi.multithread": False,
         "wsgi.multiprocess": False,
         "wsgi.run_once": True,
-        header: value,
     }
 
 

@@ -56,7 +56,7 @@ def about_database() -> Finding:
         missing = ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
         return error(
             "migrations",
-            _("The database %(alias)r lacks %(n)d migrations: %(missing)s")
+            _("Migrations are missing in the database %(alias)r (%(n)d): %(missing)s")
             % {"alias": alias, "n": len(names), "missing": missing},
             _("Run: python manage.py migrate --database %(alias)s") % {"alias": alias},
         )
