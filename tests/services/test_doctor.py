@@ -409,6 +409,10 @@ def test_a_workflow_that_cannot_be_looked_up_is_a_failing_database(standin: Stan
     assert standin.requests == []
 
 
+def test_without_a_session_nothing_is_well_even_where_nothing_is_wrong() -> None:
+    assert not Diagnosis(findings=(Finding("session", Level.INFO, "None was tried."),)).ok
+
+
 def test_the_whole_can_be_read_by_programs(standin: StandIn) -> None:
     told = examine().as_json()
     row = ChatSession.objects.get()

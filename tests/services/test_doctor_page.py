@@ -11,8 +11,9 @@ from django.urls import get_urlconf
 from django.utils import timezone, translation
 
 from chatkit_sessions.conf import Settings, read
-from chatkit_sessions.services.doctor import Finding, Level, csp, page
+from chatkit_sessions.services.doctor import Finding, Level, csp, examine, page
 from chatkit_sessions.services.doctor.page import about_allow_list, about_headers, any_host
+from chatkit_sessions.standin import StandIn
 
 Respond = Callable[[HttpRequest], HttpResponse]
 
@@ -138,6 +139,17 @@ def test_both_headers_are_told(pages: Pages) -> None:
     assert [finding.check for finding in found] == ["coep", "csp"]
 
 
+@pytest.mark.django_db
+def test_a_header_that_blanks_the_frame_is_a_failure_although_sessions_can_be_had(
+    standin: StandIn, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.sends_headers"]
+    sent.update({"Cross-Origin-Embedder-Policy": "require-corp"})
+    diagnosis = examine()
+    sent.clear()
+    assert (diagnosis.works, diagnosis.ok) == (True, False)
+
+
 def test_a_component_of_ones_own_needs_no_frame(settings: Any, pages: Pages) -> None:
     pages({"Content-Security-Policy": "frame-src 'none'; script-src 'self' http://127.0.0.1:8010"})
     settings.CHATKIT_SESSIONS = {"CHATKIT_JS_URL": "http://127.0.0.1:8010/chatkit.js"}
@@ -171,7 +183,7 @@ def test_a_component_of_ones_own_needs_no_frame(settings: Any, pages: Pages) -> 
         ("script-src https://cdn.platform.openai.com:8443", "script-src"),
         ("script-src https://cdn.platform.openai.com/deployments/", ""),
         ("script-src 'nonce-abc' 'strict-dynamic'", ""),
-        ("script-src *, script-src 'self'", "script-src"),  # two headers count both
+        ("script-src 'self', script-src *", "script-src"),  # two headers count both
         ("script-src * ;; frame-src 'none'", ""),
     ],
 )
