@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from chatkit_sessions.client import ChatKitSession
+from chatkit_sessions.client import ChatKitClient, ChatKitSession
 from chatkit_sessions.exceptions import SessionLimitReached, StorageUnavailable
-from chatkit_sessions.issuers.openai import OpenAIIssuer
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import cancel_session, issue_session
 from chatkit_sessions.standin import Fault
@@ -36,22 +35,40 @@ def refusing() -> Iterator[None]:
 @contextmanager
 def disconnected() -> Iterator[None]:
     """Cut this thread's connection at the API's answer; as in a site, the next request gets a new one."""
-    with after_the_call(lambda: connection.connection.close()):
-        yield
-    connection.close()
+    try:
+        with after_the_call(cut):
+            yield
+    finally:
+        connection.close()
+
+
+def cut() -> None:
+    """Let the server end this thread's connection; there is none to SQLite, so close the file."""
+    mine = connection.connection
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [mine.info.backend_pid])
+            elif connection.vendor == "mysql":
+                cursor.execute("KILL %s", [mine.thread_id()])
+            else:
+                mine.close()
+    finally:
+        other.close()
 
 
 @contextmanager
 def after_the_call(happen: Callable[[], object]) -> Iterator[None]:
-    issue = OpenAIIssuer.issue
+    create = ChatKitClient.create_session
 
-    def issue_and_let_happen(issuer: OpenAIIssuer, parameters: dict[str, Any]) -> ChatKitSession:
-        answer = issue(issuer, parameters)
+    def create_and_let_happen(client: ChatKitClient, **parameters: Any) -> ChatKitSession:
+        answer = create(client, **parameters)
         happen()
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OpenAIIssuer, "issue", issue_and_let_happen)
+        patch.setattr(ChatKitClient, "create_session", create_and_let_happen)
         yield
 
 

@@ -57,6 +57,8 @@ def test_what_issuing_and_cancelling_write_is_possible(api: Api, session: ChatSe
         ({"error_code": "upstream_timeout"}, [ERROR]),
         ({"expires_at": timezone.now() - timedelta(hours=1)}, [ORDER]),
         ({"issued_at": timezone.now() - timedelta(hours=1)}, [ORDER]),
+        ({"last_handed_out_at": timezone.now() - timedelta(hours=1)}, [ORDER]),
+        ({"status": "cancelled", "ended_at": timezone.now() - timedelta(hours=1)}, [ORDER]),
         ({"attempts": 0}, ["it was attempted"]),
         ({"identifier": ""}, ["it is somebody's"]),
         ({"identity_key": ""}, ["it is somebody's"]),
@@ -76,7 +78,7 @@ def test_a_session_without_a_row_is_noticed(api: Api, session: ChatSession) -> N
     pending.update(upstream_id="", status="pending")
     assert unrecorded(api) == []
     pending.delete()
-    assert unrecorded(api) == ["ada"]
+    assert unrecorded(api) == ["ada has 1 at the API without a row"]
 
 
 def test_what_the_api_knows_otherwise_is_noticed(api: Api, session: ChatSession) -> None:
