@@ -1,11 +1,15 @@
 """The example project, started as its newcomers start it: by manage.py, with an environment of their own."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from chatkit_sessions.api.errors import STATUS_BY_CODE
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGE = ROOT / "example_project" / "manage.py"
@@ -102,8 +106,53 @@ def test_server_with_key_uses_the_real_api_and_script(manage: Manage, variable: 
     assert printed.splitlines()[-1] == f"https://api.openai.com/v1 {script} wf_mine"
 
 
-def test_api_description_is_complete_and_valid(manage: Manage) -> None:
+@pytest.fixture
+def description(manage: Manage) -> dict[str, Any]:
+    """What the site publishes of the endpoints, by path and method."""
     pytest.importorskip("drf_spectacular", reason="needs the demo extra")
-    done = manage("spectacular", "--validate", "--fail-on-warn")
+    done = manage("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "issue_session" in done.stdout
+    paths: dict[str, Any] = json.loads(done.stdout)["paths"]
+    return paths
+
+
+def test_every_endpoint_is_described(description: dict[str, Any]) -> None:
+    described = {
+        operation["operationId"]: (method.upper(), path.removeprefix("/api/chatkit/"))
+        for path, methods in description.items()
+        for method, operation in methods.items()
+    }
+    assert described == {
+        "issue_session": ("POST", "sessions/"),
+        "list_sessions": ("GET", "sessions/"),
+        "retrieve_session": ("GET", "sessions/{session_id}/"),
+        "cancel_session": ("POST", "sessions/{session_id}/cancel/"),
+        "list_workflows": ("GET", "workflows/"),
+        "list_threads": ("GET", "threads/"),
+        "retrieve_thread": ("GET", "threads/{thread_id}/"),
+        "delete_thread": ("DELETE", "threads/{thread_id}/"),
+        "list_thread_items": ("GET", "threads/{thread_id}/items/"),
+    }
+
+
+def test_every_error_is_described_with_its_codes(description: dict[str, Any]) -> None:
+    answers = [
+        (int(status), answer)
+        for methods in description.values()
+        for operation in methods.values()
+        for status, answer in operation["responses"].items()
+    ]
+    described: dict[str, set[int]] = {}
+    for status, answer in answers:
+        assert answer["headers"]["Cache-Control"]["schema"]["enum"] == ["no-store"]
+        assert ("Retry-After" in answer["headers"]) == (status in {429, 503})
+        if status < 400:
+            continue
+        shape = answer["content"]["application/json"]["schema"]
+        assert shape["required"] == ["detail", "code", "reference"]
+        for code in shape["properties"]["code"]["enum"]:
+            described.setdefault(code, set()).add(status)
+    # "not_authenticated" is 403 or, where the site's authentication has a challenge, 401.
+    assert {code: max(statuses) for code, statuses in described.items() if code in STATUS_BY_CODE} == dict(
+        STATUS_BY_CODE
+    )
