@@ -8,6 +8,8 @@ from django.core.cache import cache
 from chatkit_sessions import testing
 from chatkit_sessions.standin import StandIn
 
+from .sentinel.plugin import Sentinel
+
 # Every variable that the settings table of the README names, and those that would send requests elsewhere.
 SETTINGS_VARIABLES = (
     "CHATKIT_EXPIRES_AFTER",
@@ -21,11 +23,15 @@ SETTINGS_VARIABLES = (
     "OPENAI_ORG_ID",
     "OPENAI_PROJECT_ID",
 )
+SENTINEL = pytest.StashKey[Sentinel]()
 PROXY_VARIABLES = {"all_proxy", "http_proxy", "https_proxy"}
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C reach the servers that tests interrupt: what a shell runs in the background ignores it."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch for secrets that the tests leave behind, and let Ctrl-C reach the servers that they interrupt."""
+    config.stash[SENTINEL] = Sentinel()
+    config.pluginmanager.register(config.stash[SENTINEL], "sentinel")
+    # What a shell runs in the background ignores Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -49,3 +55,9 @@ def standin() -> Iterator[StandIn]:
     """A stand-in ChatKit API on a loopback port, with CHATKIT_SESSIONS pointing at it."""
     with testing.standin() as running:
         yield running
+
+
+@pytest.fixture
+def sentinel(pytestconfig: pytest.Config) -> Sentinel:
+    """The watch over the whole run."""
+    return pytestconfig.stash[SENTINEL]
