@@ -145,7 +145,7 @@ def test_a_hanging_api_does_not_take_the_sites_workers(
         print(
             f"\nOther pages: {usual * 1000:.1f} ms usually, {hanging * 1000:.1f} ms while the API hangs "
             f"(medians of {len(normal)} and {len(meanwhile)}, slowest {slowest * 1000:.0f} ms). "
-            f"Sessions: {asked} asked of the API, then refused in {late * 1000:.1f} ms (of {len(afterwards)})."
+            f"Sessions: {asked} asked of the API, then {len(afterwards)} refused in {late * 1000:.1f} ms."
         )
     assert {answer.status for answer in meanwhile} == {200}
     assert hanging <= 2 * usual
