@@ -28,7 +28,11 @@ def main() -> None:
     from django.urls import get_resolver
 
     django.setup()
-    connections["default"].settings_dict["NAME"] = os.environ["CHATKIT_TEST_DATABASE"]
+    database = connections["default"]
+    database.settings_dict["NAME"] = os.environ["CHATKIT_TEST_DATABASE"]
+    if database.vendor == "sqlite":
+        # There everybody waits for everybody else, on a slow machine for long.
+        database.settings_dict["OPTIONS"] = {**database.settings_dict["OPTIONS"], "timeout": 60}
     # Imported once, here, and not by each child.
     from . import actions, server  # noqa: F401
 

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,13 +64,22 @@ class Nursery:
         return [Life(**life) for life in reply["lives"]]
 
     def serve(self) -> None:
-        """Let a child serve the site on ``port``."""
+        """Let a child serve the site on ``port``, for as long as this process lives."""
         self._order("serve")
 
-    def kill(self) -> None:
-        """Kill the child that serves, which must not have ended before."""
-        status = self._order("kill")["status"]
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Let a child serve the site for the length of the block, and kill it."""
+        self.serve()
+        try:
+            yield
+        finally:
+            status = self._order("kill")["status"]
         assert status == -signal.SIGKILL, f"the server ended by itself: {status}"
+
+    def die(self) -> None:
+        """Kill the process itself; what it has forked is to notice."""
+        self._process.kill()
 
     def close(self) -> None:
         """End the process and whatever it has forked."""
