@@ -55,6 +55,7 @@ def test_no_line_of_ours_is_made_by_a_browser(
         {"workflow": {"id": f"a{text}"}},
         {"current_client_secret": f"ek_1{text}"},
         {"state_variables": {f"a{text}": 1}},
+        {"state_variables": {f"a{text}\x00": 1}},
         {"state_variables": {"page": f"a{text}"}},
         {f"a{text}": 1},
     ]
