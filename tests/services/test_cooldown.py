@@ -13,6 +13,7 @@ from chatkit_sessions.exceptions import ChatKitSessionsError, UpstreamUnavailabl
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import IssuedSession, cancel_session, conversations, gate
 from chatkit_sessions.services.cooldown import PROBE_RETRY_AFTER, Cooldown
+from chatkit_sessions.services.doctor import examine
 from chatkit_sessions.services.withdrawal import tell
 from chatkit_sessions.standin import Fault, StandIn
 
@@ -185,6 +186,15 @@ def test_conversations_and_cancellations_wait_too(api: Api, issue: Issue, user: 
     row = ChatSession.objects.get(pk=session.pk)
     assert (row.status, len(api.requests)) == ("cancelled", sent)
     assert row.cancel_requested_at is not None
+
+
+def test_the_doctor_tries_all_the_same(api: Api, code: Callable[[], str]) -> None:
+    fail(api, code, times=3)
+    api.misbehave(Fault(status=503))
+    assert not examine().ok
+    assert (code(), len(api.requests)) == ("upstream_unavailable", 4)
+    assert examine().ok
+    assert code() == "issued"
 
 
 def test_none_switches_it_off(api: Api, code: Callable[[], str], configure: Configure) -> None:

@@ -35,11 +35,11 @@ class Command(BaseCommand):
                 % {"error": err.__cause__}
             ) from err
         parts = (
-            (result.lost, _("%(n)d sessions lost")),
-            (result.expired, _("%(n)d sessions expired")),
-            (result.told, _("%(n)d cancellations told")),
-            (result.moot, _("%(n)d cancellations moot")),
-            (result.due, _("%(n)d cancellations still due")),
+            (result.lost, _("lost: %(n)d")),
+            (result.expired, _("expired: %(n)d")),
+            (result.told, _("cancellations told: %(n)d")),
+            (result.moot, _("cancellations moot: %(n)d")),
+            (result.due, _("cancellations still due: %(n)d")),
         )
         said = [text % {"n": number} for number, text in parts if number]
         self.stdout.write(f"{', '.join(said)}." if said else _("There was nothing to settle."))

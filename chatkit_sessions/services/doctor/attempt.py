@@ -15,6 +15,7 @@ from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable
 from chatkit_sessions.identity import SITE_IDENTIFIER, resolve_identity
 from chatkit_sessions.models import ChatSession, Status
 from chatkit_sessions.services.cancel import cancel_session
+from chatkit_sessions.services.cooldown import Cooldown
 from chatkit_sessions.services.issue import issue_session
 from chatkit_sessions.workflows import WorkflowConfig, named_workflows
 
@@ -79,7 +80,8 @@ def _check_version(config: WorkflowConfig) -> tuple[WorkflowConfig | None, Findi
 
 
 def attempt(settings: Settings, config: WorkflowConfig) -> Attempt:
-    """Create a session and cancel it at once; it is real and has its row."""
+    """Create a session and cancel it at once; it is real and has its row, and waits for no cool-down."""
+    Cooldown(settings, settings.credentials_for(config.get("credentials", "")).base_url).let_through()
     try:
         session = issue_session(identifier=SITE_IDENTIFIER, workflow=config.slug).session
     except ChatKitSessionsError as failure:

@@ -1,0 +1,159 @@
+"""Sessions end with the right to them: on signing out, where the site wants it, and with the account."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import user_logged_out
+from django.contrib.auth.models import AnonymousUser, User
+from django.core import serializers
+from django.db import OperationalError, connection, transaction
+from django.test import Client, override_settings
+
+from chatkit_sessions.models import ChatSession
+from chatkit_sessions.services import issue_session
+from chatkit_sessions.standin import Fault, StandIn
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SIGN_OUT = "/accounts/logout/"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(standin: StandIn) -> Iterator[None]:
+    """One attempt a call, and sessions end with signing out."""
+    changes = {"MAX_RETRIES": 0, "CANCEL_ON_LOGOUT": True}
+    with override_settings(CHATKIT_SESSIONS={**settings.CHATKIT_SESSIONS, **changes}):
+        yield
+
+
+@pytest.fixture
+def ada() -> User:
+    return User.objects.create_user("ada")
+
+
+@pytest.fixture
+def bobs(standin: StandIn) -> Iterator[ChatSession]:
+    """The session of somebody else, which goes on whatever happens."""
+    session = issue_session(user=User.objects.create_user("bob")).session
+    yield session
+    session.refresh_from_db()
+    assert (session.status, standin.sessions[session.upstream_id]["status"]) == ("active", "active")
+
+
+def signed_in(user: User) -> Client:
+    browser = Client()
+    browser.force_login(user)
+    return browser
+
+
+def deactivate(user: User) -> None:
+    user.is_active = False
+    user.save()
+
+
+WAYS: dict[str, tuple[Callable[[User], Any], str, bool]] = {
+    "signing out": (lambda user: signed_in(user).post(SIGN_OUT), "signed out", True),
+    "deactivation": (deactivate, "account deactivated", False),
+    "deletion": (lambda user: user.delete(), "account deleted", False),
+    "deletion of many": (lambda user: User.objects.filter(pk=user.pk).delete(), "account deleted", False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_sessions_of_the_account_end_here_and_at_the_api(
+    ada: User, bobs: ChatSession, standin: StandIn, way: str
+) -> None:
+    act, reason, by_herself = WAYS[way]
+    sessions = [issue_session(user=ada).session for _ in range(2)]
+    act(ada)
+    for session in sessions:
+        session.refresh_from_db()
+        assert (session.status, session.end_reason) == ("cancelled", reason)
+        assert (session.ended_by == ada) is by_herself
+        assert session.cancel_requested_at is None
+        assert standin.sessions[session.upstream_id]["status"] == "cancelled"
+
+
+def test_signing_out_ends_nothing_unless_the_site_wants_it(ada: User, standin: StandIn) -> None:
+    session = issue_session(user=ada).session
+    with override_settings(CHATKIT_SESSIONS={**settings.CHATKIT_SESSIONS, "CANCEL_ON_LOGOUT": False}):
+        signed_in(ada).post(SIGN_OUT)
+    session.refresh_from_db()
+    assert (session.status, len(standin.requests)) == ("active", 1)
+
+
+@pytest.mark.parametrize("nobody", [None, AnonymousUser()])
+def test_whoever_was_not_signed_in_has_nothing_to_end(bobs: ChatSession, nobody: Any) -> None:
+    user_logged_out.send(User, request=None, user=nobody)
+
+
+def test_an_account_that_stays_active_keeps_its_sessions(ada: User, standin: StandIn) -> None:
+    session = issue_session(user=ada).session
+    ada.first_name = "Ada"
+    ada.save()
+    session.refresh_from_db()
+    assert session.status == "active"
+
+
+def test_a_fixture_that_is_loaded_ends_nothing(ada: User, standin: StandIn) -> None:
+    session = issue_session(user=ada).session
+    ada.is_active = False
+    [loaded] = serializers.deserialize("json", serializers.serialize("json", [ada]))
+    loaded.save()
+    session.refresh_from_db()
+    assert session.status == "active"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hanging_api_delays_it_by_less_than_a_second(ada: User, standin: StandIn, way: str) -> None:
+    act = WAYS[way][0]
+    sessions = [issue_session(user=ada).session for _ in range(6)]
+    browser = signed_in(ada)
+    standin.misbehave(Fault(delay=30), times=100)
+    began = time.monotonic()
+    browser.post(SIGN_OUT) if way == "signing out" else act(ada)
+    assert time.monotonic() - began < 1
+    rows = ChatSession.objects.filter(pk__in=[session.pk for session in sessions])
+    assert {(row.status, row.cancel_requested_at is None) for row in rows} == {("cancelled", False)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_failing_database_keeps_nobody_from_it(
+    ada: User, standin: StandIn, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    session = issue_session(user=ada).session
+
+    def run(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if "UPDATE" in sql and "end_reason" in sql:
+            raise OperationalError("the disk is full")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(run):
+        WAYS[way][0](ada)
+    session.refresh_from_db()
+    assert session.status == "active"
+    assert f"could not be ended ({WAYS[way][1]})" in caplog.text
+
+
+def test_what_is_rolled_back_did_not_end_at_the_api(ada: User, standin: StandIn) -> None:
+    session = issue_session(user=ada).session
+    with transaction.atomic():
+        deactivate(ada)
+        assert not ChatSession.objects.running().exists()
+        assert len(standin.requests) == 1
+        transaction.set_rollback(True)
+    session.refresh_from_db()
+    assert (session.status, len(standin.requests)) == ("active", 1)
+
+
+def test_a_site_whose_settings_are_broken_lets_people_go(ada: User, standin: StandIn) -> None:
+    session = issue_session(user=ada).session
+    with override_settings(CHATKIT_SESSIONS={"TIMEOUT": "soon", "CANCEL_ON_LOGOUT": True}):
+        assert signed_in(ada).post(SIGN_OUT).status_code == 302
+        ada.delete()
+    session.refresh_from_db()
+    assert (session.status, session.user, session.end_reason) == ("cancelled", None, "signed out")
+    assert session.cancel_requested_at is not None
