@@ -14,6 +14,7 @@ from chatkit_sessions.client import APIError, ChatKitSession
 from chatkit_sessions.digests import digest
 from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable
 from chatkit_sessions.models import ChatSession, Status
+from chatkit_sessions.secret import redact
 
 from .audit import bounded_response, granted_rate, storable
 from .upstream import translate
@@ -32,7 +33,7 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
         _update_pending(
             session,
             status=Status.ACTIVE,
-            upstream_id=storable(answer.id)[:255],
+            upstream_id=redact(storable(answer.id), answer.client_secret)[:255],
             secret_digest=digest(answer.client_secret),
             expires_at=datetime.fromtimestamp(answer.expires_at, UTC),
             max_requests_per_1_minute=granted_rate(answer) or session.max_requests_per_1_minute,
@@ -40,7 +41,7 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
             issued_at=now,
             handed_out_count=1,
             last_handed_out_at=now,
-            upstream_request_id=answer.request_id,
+            upstream_request_id=redact(answer.request_id, answer.client_secret),
             upstream_status=200,
             attempts=answer.attempts,
             latency_ms=latency_ms,
