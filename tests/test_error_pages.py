@@ -83,7 +83,7 @@ class Mailing(AdminEmailHandler):
         super().__init__(include_html=True)
         self.mailed = ""
 
-    def send_mail(self, subject: str, message: str, *args: Any, **kwargs: Any) -> None:
+    def send_mail(self, subject: Any, message: Any, *args: Any, **kwargs: Any) -> None:
         self.mailed += f"{subject} {message} {kwargs['html_message']}"
 
 
