@@ -1,5 +1,6 @@
 """On the way to the API: many addresses, connections gone stale, proxies and certificates."""
 
+import contextlib
 import json
 import shutil
 import socket
@@ -237,3 +238,28 @@ def test_a_certificate_for_another_name_is_refused(
     with pytest.raises(APIConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
         make(base_url=f"https://localhost:{secured.port}/v1").create_session(**SESSION)
     assert secured.seen == []
+
+
+def test_a_tunnel_through_a_proxy_is_as_good_as_none(
+    make: Make, secured: RawServer, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
+
+    def tunnel(connection: socket.socket, over: threading.Event) -> None:
+        with socket.create_connection(("127.0.0.1", secured.port), timeout=5) as api:
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(api, connection), daemon=True)
+            back.start()
+            pump(connection, api)
+            back.join(timeout=5)
+
+    with RawServer(tunnel) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+        created = make(base_url=f"https://127.0.0.1:{secured.port}/v1").create_session(**SESSION)
+    assert (created.client_secret, created.attempts) == (answers.SECRET, 1)
+    assert [request.partition(b" ")[0] for request in (*proxy.seen, *secured.seen)] == [b"CONNECT", b"POST"]
