@@ -44,7 +44,7 @@ class Credentials:
         Raises:
             NotConfigured: there is none, or what the callable returned cannot be one.
         """
-        key = self.api_key() if callable(self.api_key) else self.api_key
+        key = self._called(self.api_key) if callable(self.api_key) else self.api_key
         key = Secret(key) if isinstance(key, str) else key
         if not key:
             raise NotConfigured(
@@ -58,6 +58,17 @@ class Credentials:
         except ParameterError as err:
             raise NotConfigured(str(err)) from None
         return key
+
+    @staticmethod
+    def _called(source: Callable[[], str]) -> str:
+        try:
+            return source()
+        except Exception as err:
+            # Its words may hold what it read: only their kind is told.
+            raise NotConfigured(
+                _("The callable %(name)s raised %(error)s; call it in a shell to see why.")
+                % {"name": setting_name("API_KEY"), "error": type(err).__name__}
+            ) from None
 
 
 @dataclass(frozen=True, kw_only=True)

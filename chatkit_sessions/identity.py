@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
@@ -37,26 +38,35 @@ class Identity:
         identifier: what the API knows the person by, prefix included.
         is_visitor: whether it is somebody without an account, known by a cookie only.
         is_site: whether it is the site itself, which no group keeps out.
+        is_given: whether whoever asks named the identifier, and so is told what is wrong with it.
     """
 
     user: Any
     identifier: str
     is_visitor: bool = False
     is_site: bool = False
+    is_given: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
         """Return the digest under which the person's sessions are found and counted."""
         return hashlib.sha256(self.identifier.encode()).hexdigest()
 
+    @cached_property
+    def group_names(self) -> frozenset[str]:
+        """Return the names of the account's groups, looked up once."""
+        groups = getattr(self.user, "groups", None)  # a user model need not have any
+        return frozenset() if groups is None else frozenset(groups.values_list("name", flat=True))
+
     def identifier_for(self, slug: str, *, isolate_history: bool) -> str:
         """Return the identifier for a workflow, which joins its slug where it keeps its own history.
 
         Raises:
             InvalidRequest: it would be longer than the API's bound.
+            NotConfigured: so it would, and it is the site's own.
         """
         identifier = f"{self.identifier}{ISOLATION_MARK}{slug}" if isolate_history else self.identifier
-        return _checked(identifier)
+        return _checked(identifier, is_given=self.is_given)
 
 
 def resolve_identity(
@@ -66,25 +76,26 @@ def resolve_identity(
 
     Raises:
         NotAuthenticated: there is nobody, or visitors are not welcome.
-        InvalidRequest: the identifier is out of its bounds.
+        InvalidRequest: the identifier given is out of its bounds.
         NotConfigured: USER_IDENTIFIER cannot be used.
     """
     account = user if user is not None and user.is_authenticated else None
-    is_visitor = False
+    is_given, is_visitor = identifier is not None, False
     if identifier is None and account is not None:
         identifier = _identifier_of(settings, account, request)
     elif identifier is None and request is not None and settings.allow_anonymous:
         identifier, is_visitor = visitor_id(request), True
     if identifier is None:
         raise NotAuthenticated
-    if ISOLATION_MARK in _checked(identifier):
+    if ISOLATION_MARK in _checked(identifier, is_given=is_given):
         # It could pass for another person's identifier in a workflow that keeps its own history.
-        raise InvalidRequest({"identifier": [f"must not contain {ISOLATION_MARK!r}."]})
+        raise _refusal(f"must not contain {ISOLATION_MARK!r}.", is_given=is_given)
     return Identity(
         user=account,
         identifier=settings.user_identifier_prefix + identifier,
         is_visitor=is_visitor,
         is_site=account is None and identifier == SITE_IDENTIFIER,
+        is_given=is_given,
     )
 
 
@@ -132,12 +143,22 @@ def _identifier_of(settings: Settings, user: AbstractBaseUser, request: HttpRequ
     return identifier
 
 
-def _checked(identifier: str) -> str:
+def _checked(identifier: str, *, is_given: bool) -> str:
     try:
         bounds.USER("identifier", identifier)
     except ParameterError as err:
-        raise InvalidRequest({"identifier": [err.reason]}) from None
+        raise _refusal(err.reason, is_given=is_given) from None
     if identifier != identifier.strip():
         # Some databases take "a" and "a " for the same.
-        raise InvalidRequest({"identifier": ["must not begin or end with white space."]})
+        raise _refusal("must not begin or end with white space.", is_given=is_given)
     return identifier
+
+
+def _refusal(reason: str, *, is_given: bool) -> ChatKitSessionsError:
+    """Return the error for whoever can mend it: the caller, or the site whose own identifier it is."""
+    if is_given:
+        return InvalidRequest({"identifier": [reason]})
+    return NotConfigured(
+        f"The identifier that {setting_name('USER_IDENTIFIER')} gives for an account, prefix included, "
+        f"{reason}"
+    )

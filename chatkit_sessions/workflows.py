@@ -70,11 +70,7 @@ class WorkflowConfig:
         if self.is_member is not None:
             return self.is_member
         names = self.get("groups")
-        if not names:
-            return True
-        found = _groups_of(identity).filter(name__in=names).values_list("name", flat=True)
-        # Compared here once more: to some databases upper and lower case are the same.
-        return not set(names).isdisjoint(found)
+        return not names or not identity.group_names.isdisjoint(names)
 
 
 def open_workflows(settings: Settings, identity: Identity) -> list[WorkflowConfig]:

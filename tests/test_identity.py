@@ -141,6 +141,9 @@ REFUSED = [
 ]
 
 
+OWN = 'The identifier that CHATKIT_SESSIONS["USER_IDENTIFIER"] gives for an account, prefix included,'
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(("identifier", "reason"), REFUSED)
 def test_an_identifier_out_of_its_bounds_is_refused_before_anything_is_sent(
@@ -155,9 +158,17 @@ def test_an_identifier_out_of_its_bounds_is_refused_before_anything_is_sent(
 
 @pytest.mark.parametrize(("identifier", "reason"), [row for row in REFUSED if row.id != "number"])
 def test_the_sites_function_is_held_to_the_same_bounds(identifier: str, reason: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    # The person who asks can do nothing about it.
+    with pytest.raises(NotConfigured) as refused:
         resolve(ACCOUNT, USER_IDENTIFIER=lambda user, request: identifier)
-    assert refused.value.errors == {"identifier": [reason]}
+    assert str(refused.value) == f"{OWN} {reason}"
+
+
+def test_what_a_workflow_of_its_own_history_makes_of_it_too() -> None:
+    known = resolve(ACCOUNT, USER_IDENTIFIER=lambda user, request: "x" * 510)
+    with pytest.raises(NotConfigured) as refused:
+        known.identifier_for("apart", isolate_history=True)
+    assert str(refused.value).startswith(OWN)
 
 
 @pytest.mark.parametrize("inside", ["a b", "ä", "😀", "a@b.example", "x" * 512])

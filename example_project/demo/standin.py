@@ -6,6 +6,7 @@ The settings need its address before it runs, so its port is chosen here and it 
 
 import os
 import socket
+import sys
 from functools import cache
 
 from django.conf import settings
@@ -34,7 +35,9 @@ SCRIPT_URL = f"http://127.0.0.1:{PORT}{SCRIPT_PATH}"
 def start() -> StandIn:
     """Start it and say so; starting it again changes nothing."""
     running = StandIn(port=PORT).start()
-    print(f"There is no OPENAI_API_KEY: a stand-in API at {BASE_URL} echoes every message.", flush=True)
+    message = f"There is no OPENAI_API_KEY: a stand-in API at {BASE_URL} echoes every message."
+    # Not among what a command prints for programs.
+    print(message, file=sys.stderr, flush=True)
     return running
 
 
