@@ -198,6 +198,13 @@ def test_keys_and_secrets_are_learned_at_the_stand_in(records: Records, standin:
     assert records.secrets == {issued["client_secret"], "sk-standin"}
 
 
+def test_the_name_of_a_test_may_hold_a_secret(records: Records, planted: str) -> None:
+    records.write("log", "fine", f"tests/x.py::y[{planted}]")
+    assert found_in(records) == set()
+    records.write("log", planted, f"tests/x.py::y[{planted}]")
+    assert [planted in str(finding) for finding in records.find()] == [False]
+
+
 @pytest.mark.parametrize("shift", range(3))
 @pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
 def test_a_secret_in_base64_is_found_wherever_it_begins(encode: Any, shift: int, planted: str) -> None:

@@ -34,7 +34,7 @@ class Finding:
     def __str__(self) -> str:
         before = redact(self.before[-200:], self.secret)[-60:]
         masked = f"{self.secret[:5]}... of {len(self.secret)} characters"
-        return f"{self.channel} ({self.form}), {self.where}: {masked} after {before!r}"
+        return f"{self.channel} ({self.form}), {redact(self.where, self.secret)}: {masked} after {before!r}"
 
 
 class Needles:
