@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,14 @@ class Nursery:
         self._process.kill()
 
     def close(self) -> None:
-        """End the process and whatever it has forked."""
+        """End the process, and kill whatever it has left behind."""
         try:
             self._process.communicate(timeout=30)
-        finally:
-            if self._process.poll() is None:
+        except BaseException:
+            with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.communicate()
+            self._process.communicate()
+            raise
 
     def _order(self, act: str, **arguments: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
