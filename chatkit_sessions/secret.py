@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 
 REMOVED = "[removed]"
 # Keys (sk-...), client secrets (ek_... at the API, cks_... of this package) and bearer headers, wherever a
-# text repeats them, and whatever is shown with its middle masked: a wrong key is echoed so by the API.
+# text repeats them, whatever is shown with its middle masked (a wrong key is echoed so by the API), and what
+# signs in to a proxy in its address.
 _TOKENS = re.compile(
-    r"\b(?:sk-|ek_|cks_)[\w*.\-]*[\w*\-]|\bBearer\s+\S+|\b[\w.\-]{1,64}\*{3,}(?:[\w*.\-]*[\w*\-])?",
+    r"\b(?:sk-|ek_|cks_)[\w*.\-]*[\w*\-]|\bBearer\s+\S+|\b[\w.\-]{1,64}\*{3,}(?:[\w*.\-]*[\w*\-])?"
+    r"|(?<=://)[^/\s@]+(?=@)",
     re.IGNORECASE,
 )
 

@@ -24,7 +24,7 @@ SETTINGS_VARIABLES = (
     "OPENAI_PROJECT_ID",
 )
 SENTINEL = pytest.StashKey[Sentinel]()
-PROXY_VARIABLES = {"all_proxy", "http_proxy", "https_proxy"}
+PROXY_VARIABLES = {"all_proxy", "http_proxy", "https_proxy", "no_proxy"}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -72,6 +72,8 @@ def test_a_secret_is_its_own_copy() -> None:
         ("a**b, **bold**, ****", "a**b, **bold**, ****"),
         ("sk- and ek_", "sk- and ek_"),
         ("the bearer", "the bearer"),
+        ("http://me:hush@proxy:3128/x", f"http://{REMOVED}@proxy:3128/x"),
+        ("https://site.example/@me, a@b.example", "https://site.example/@me, a@b.example"),
         ("", ""),
     ],
 )

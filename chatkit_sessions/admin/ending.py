@@ -48,7 +48,10 @@ def ask_or_end(
         "count": count,
         "more": max(count - SHOWN, 0),
     }
-    return TemplateResponse(request, "admin/chatkit_sessions/cancel_sessions.html", context)
+    page = TemplateResponse(request, "admin/chatkit_sessions/cancel_sessions.html", context)
+    # Whatever the site's middleware allows: nobody is to be led to click this in a frame.
+    page.headers["X-Frame-Options"] = "DENY"
+    return page
 
 
 def _selection(request: HttpRequest, selected: QuerySet[Any]) -> dict[str, Any]:

@@ -188,6 +188,9 @@ class ChatKitClient:
             error.attempts = answer.attempts
             strip_frames(error)
             raise
+        except BaseException as error:  # whatever it is, the answer is in its frames
+            strip_frames(error)
+            raise
         return dataclasses.replace(parsed, request_id=answer.request_id, attempts=answer.attempts)
 
 

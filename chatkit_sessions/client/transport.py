@@ -117,6 +117,9 @@ class Transport:
                 if wait is None or time.monotonic() + wait >= ends:
                     strip_frames(error)
                     raise
+            except BaseException as error:  # whatever it is, the answer is in its frames
+                strip_frames(error)
+                raise
             time.sleep(wait)
             attempt += 1
 
@@ -141,7 +144,7 @@ class Transport:
                 raise _cut(response) from err
             if isinstance(err, APIResponseValidationError):
                 raise
-            raise _transport_error(err) from err
+            raise self._transport_error(err) from err
         data = answers.decode(content)
         if response.status_code >= 400:
             raise self._status_error(response, data)
@@ -188,9 +191,23 @@ class Transport:
             retryable=retries.is_retryable(response),
         )
 
+    def _transport_error(self, error: Exception) -> APIError:
+        if isinstance(error, requests.ReadTimeout):
+            return APITimeoutError("The API did not answer in time.")
+        if isinstance(error, requests.exceptions.InvalidHeader):
+            return APIResponseValidationError("The answer's headers cannot be read.")
+        reason = self._clean(str(error))
+        # A ValueError is about the address: it will be as wrong the next time, and so will a certificate.
+        retryable = not isinstance(error, ValueError) and "CERTIFICATE_VERIFY_FAILED" not in reason
+        return APIConnectionError(f"No connection to the API: {reason}", retryable=retryable)
+
     def _cleaned(self, value: Any, length: int = _MAX_MESSAGE_LENGTH) -> str | None:
-        """Return text of the API without keys and secrets, shortened; what is no text says nothing."""
-        return str(redact(value, self._api_key))[:length] if isinstance(value, str) else None
+        """Return text of the API without keys and secrets; what is no text says nothing."""
+        return self._clean(value, length) if isinstance(value, str) else None
+
+    def _clean(self, text: str, length: int = _MAX_MESSAGE_LENGTH) -> str:
+        """Return a text without keys and secrets, shortened."""
+        return str(redact(text, self._api_key))[:length]
 
 
 def _forget_location(response: requests.Response, **options: Any) -> None:
@@ -202,14 +219,3 @@ def _cut(response: requests.Response | None) -> APITimeoutError:
     message = "The answer did not end in time."
     # Its headers may have been there.
     return APITimeoutError(message) if response is None else APITimeoutError(message, **source(response))
-
-
-def _transport_error(error: Exception) -> APIError:
-    if isinstance(error, requests.ReadTimeout):
-        return APITimeoutError("The API did not answer in time.")
-    if isinstance(error, requests.exceptions.InvalidHeader):
-        return APIResponseValidationError("The answer's headers cannot be read.")
-    reason = redact(str(error))[:_MAX_MESSAGE_LENGTH]
-    # A ValueError is about the address: it will be as wrong the next time, and so will a certificate.
-    retryable = not isinstance(error, ValueError) and "CERTIFICATE_VERIFY_FAILED" not in reason
-    return APIConnectionError(f"No connection to the API: {reason}", retryable=retryable)

@@ -16,7 +16,7 @@ from chatkit_sessions import signals
 from chatkit_sessions.client import APIError, ChatKitSession
 from chatkit_sessions.exceptions import NotConfigured, SessionRefused, StorageUnavailable, UpstreamUnavailable
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.secret import Secret
+from chatkit_sessions.secret import Secret, redact
 
 from .gate import Pass, enter
 from .order import Order, OrderArguments, place_order
@@ -161,7 +161,10 @@ def _open(**arguments: Unpack[OrderArguments]) -> IssuedSession | _Reservation:
     except (SessionRefused, NotConfigured, UpstreamUnavailable) as error:
         # A line and no row, so that nobody can fill the table. What a browser sent may stand in the message:
         # it is kept from being long and from looking like another line.
-        account, reason = getattr(arguments.get("user"), "pk", None), " ".join(str(error).split())[:500]
+        account, reason = (
+            getattr(arguments.get("user"), "pk", None),
+            redact(" ".join(str(error).split())[:500]),
+        )
         logger.info("Session refused (%s) for account %s: %s", error.code, account, reason)
         raise
 

@@ -77,6 +77,9 @@ def test_a_process_of_its_own_ends_cleanly() -> None:
         assert process.stdout
         assert process.stdout.readline().startswith("The stand-in ChatKit API is at http://127.0.0.1:")
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=20)
+        try:
+            rest, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (0, "")
     assert rest.endswith("The stand-in has stopped.\n")
