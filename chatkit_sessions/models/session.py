@@ -168,7 +168,7 @@ class ChatSession(models.Model):
     )
     end_reason = models.CharField(_("reason of the end"), max_length=255, blank=True)
     cancel_requested_at = models.DateTimeField(
-        _("cancellation due since"),
+        _("cancellation due, last tried"),
         null=True,
         blank=True,
         help_text=_("Set while the API has yet to be told that the session was cancelled here."),

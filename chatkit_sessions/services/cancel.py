@@ -116,10 +116,15 @@ def end_all_here(sessions: ChatSessionQuerySet, *, by: Any = None, reason: str =
         StorageUnavailable: the database failed; those it has ended stay so.
     """
     _check_reason(reason)
-    with _recording():
-        ended = [session for session in sessions.running() if end_here(session, by=by, reason=reason)]
-    for session in ended:
-        announce_end(session)
+    ended: list[ChatSession] = []
+    try:
+        with _recording():
+            for session in sessions.running():
+                if end_here(session, by=by, reason=reason):
+                    ended.append(session)
+    finally:
+        for session in ended:
+            announce_end(session)
     return ended
 
 

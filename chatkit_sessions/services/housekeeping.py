@@ -73,7 +73,10 @@ def _settle(sessions: ChatSessionQuerySet, **values: object) -> int:
 
 
 def _claimed(now: datetime) -> Iterator[ChatSession]:
-    """Yield the sessions of whose end the API is to be told, each to one of several that ask at once."""
+    """Yield the sessions of whose end the API is to be told; of several who ask at once, one gets each.
+
+    Whoever begins later may get one again that is being told: telling the API twice is harmless.
+    """
     due = ChatSession.objects.due().filter(expires_at__gt=now)
     for session in list(due.order_by("expires_at")):
         claim = due.filter(pk=session.pk, cancel_requested_at=session.cancel_requested_at)

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.forms.models import model_to_dict
 
 from chatkit_sessions.exceptions import InvalidRequest, StorageUnavailable
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.services import IssuedSession, cancel_session, cancel_sessions
+from chatkit_sessions.services import IssuedSession, cancel, cancel_session, cancel_sessions
+from chatkit_sessions.services.cancel import end_here
 from chatkit_sessions.services.withdrawal import AT_A_TIME, tell
 from chatkit_sessions.standin import Fault
 
@@ -187,12 +188,12 @@ def test_a_session_can_be_cancelled_until_just_before_it_expires(session: ChatSe
 
 def test_a_reason_has_its_bound(session: ChatSession, api: Api) -> None:
     reason = "x" * 256
-    for cancel in (
+    for end in (
         lambda: cancel_session(session, reason=reason),
         lambda: cancel_sessions(ChatSession.objects.all(), reason=reason),
     ):
         with pytest.raises(InvalidRequest) as caught:
-            cancel()
+            end()
         assert caught.value.errors == {"reason": ["must be at most 255 characters, not 256."]}
     assert (stored(session).status, api.requests) == ("active", [])
     cancel_session(session, reason="x" * 255)
@@ -212,6 +213,27 @@ def test_a_database_that_fails_keeps_the_session_running(
     assert (str(one.value), one.value.reference) == (UNRECORDED, str(session.reference))
     assert (str(many.value), many.value.reference) == (UNRECORDED, None)
     assert (stored(session).status, session.status, api.requests, heard.calls) == ("active", "active", [], [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_those_ended_before_the_database_failed_are_announced(
+    issue: Issue, api: Api, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        issue()
+    heard.calls.clear()
+    left = iter([True, True])
+
+    def end_or_fail(*args: Any, **kwargs: Any) -> bool:
+        if next(left, False):
+            return end_here(*args, **kwargs)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(cancel, "end_here", end_or_fail)
+    with pytest.raises(StorageUnavailable):
+        cancel_sessions(ChatSession.objects.all())
+    assert heard.names == ["session_cancelled"] * 2
+    assert ChatSession.objects.due().count() == 2
 
 
 @pytest.mark.django_db(transaction=True)
