@@ -581,6 +581,18 @@ def test_a_callable_is_asked_for_the_key_each_time() -> None:
         assert repr(credentials.api_key).startswith("<function")
 
 
+def test_of_a_callable_that_raises_only_the_kind_of_error_is_told() -> None:
+    def fail() -> str:
+        raise LookupError(f"the vault says no to {KEY}")
+
+    with given(API_KEY=fail), pytest.raises(NotConfigured) as refused:
+        get_settings().credentials_for("").reveal_key()
+    assert str(refused.value) == (
+        'The callable CHATKIT_SESSIONS["API_KEY"] raised LookupError; call it in a shell to see why.'
+    )
+    assert refused.value.__suppress_context__
+
+
 @pytest.mark.parametrize(
     ("returned", "reason"),
     [(KEY + "\n", "one with spaces or other characters"), (7, "int"), ([KEY], "list")],

@@ -5,6 +5,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+QUEUED = "The queued ones are cancelled here, but the API could not be told yet: chatkit_reconcile tells it."
 SESSIONS = "/admin/chatkit_sessions/chatsession/"
 WORKFLOWS = "/admin/chatkit_sessions/workflow/"
 

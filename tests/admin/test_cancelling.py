@@ -13,9 +13,8 @@ from chatkit_sessions.models import ChatSession, Status, Workflow
 from chatkit_sessions.standin import Fault, StandIn
 from tests.api.conftest import Browser, session_of
 
-from .conftest import SESSIONS, WORKFLOWS, Desk, Page, messages, staff
+from .conftest import QUEUED, SESSIONS, WORKFLOWS, Desk, Page, messages, staff
 
-QUEUED = "The queued ones are cancelled here, but the API could not be told yet: chatkit_reconcile tells it."
 NOTHING = "None of these sessions is running, so there is nothing to cancel."
 
 

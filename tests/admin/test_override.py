@@ -16,7 +16,7 @@ from chatkit_sessions.services import issue_session
 from chatkit_sessions.standin import Fault, StandIn
 from chatkit_sessions.testing import standin as pointed_at
 
-from .conftest import WORKFLOWS, Desk, Page, messages, staff
+from .conftest import QUEUED, WORKFLOWS, Desk, Page, messages, staff
 
 OVERRIDES = "/admin/chatkit_sessions/policyoverride/"
 ADD = f"{OVERRIDES}add/"
@@ -282,8 +282,7 @@ def test_what_the_api_was_not_told_is_counted_apart(
     api.misbehave(Fault(status=500), path="/chatkit/sessions/*/cancel")
     answer = end(operator, OVERRIDES, PolicyOverride.objects.create(user=ada), confirmed="yes")
     assert messages(answer) == [
-        ("success", "1 session was cancelled."),
-        ("warning", "1 session is cancelled here, but the API could not be told yet."),
+        ("warning", f"1 ended, 1 queued. {QUEUED}"),
     ]
     assert still_running(sessions) == {"bob default", "bob sales"}
 

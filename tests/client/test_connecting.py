@@ -162,7 +162,8 @@ def test_a_proxy_is_asked_for_a_tunnel_and_never_sees_the_key(
         with pytest.raises(APIConnectionError, match=r"^No connection to the API: .*Tunnel") as raised:
             make(base_url="https://api.test/v1").create_session(**SESSION)
     assert (type(raised.value), raised.value.attempts) == (APIConnectionError, 3)
-    assert [request.partition(b"\r\n")[0] for request in proxy.seen] == [b"CONNECT api.test:443 HTTP/1.1"] * 3
+    # Python 3.11 says HTTP/1.0, later ones 1.1.
+    assert [request.partition(b" HTTP/")[0] for request in proxy.seen] == [b"CONNECT api.test:443"] * 3
     assert not [request for request in proxy.seen if KEY.encode() in request or b"uthorization" in request]
 
 

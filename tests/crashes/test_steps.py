@@ -114,11 +114,8 @@ def test_issuing_in_another_ones_place_may_end_anywhere(nursery: Nursery, api: A
             assert rows(person).running().count() == 1
 
     last = die_everywhere(nursery, api, "issue", with_a_session, check)
-    assert (last[SENT], last[ANSWERED], last[READ]) == (
-        2,
-        2,
-        2,
-    )  # the new one is issued, the old one withdrawn
+    # The new one is issued, and the old one withdrawn.
+    assert (last[SENT], last[ANSWERED], last[READ]) == (2, 2, 2)
 
 
 def test_handing_out_again_may_end_anywhere(nursery: Nursery, api: Api) -> None:
@@ -171,7 +168,8 @@ def test_cancelling_many_may_end_anywhere(nursery: Nursery, api: Api) -> None:
             assert again.reused is (row.status == "active")
 
     last = die_everywhere(nursery, api, "cancel_all", prepare, check)
-    assert last[SENT] + last[ANSWERED] > 3
+    # Several are told at a time: which of these steps comes when is never the same.
+    assert last[CALL] + last[SENT] + last[ANSWERED] + last[READ] > 6
 
 
 def test_reconciling_may_end_anywhere(nursery: Nursery, api: Api) -> None:

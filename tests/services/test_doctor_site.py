@@ -163,8 +163,8 @@ def fail() -> str:
         (
             {"API_KEY": fail},
             "",
-            'The function in CHATKIT_SESSIONS["API_KEY"] raised RuntimeError.',
-            "Mend the function: it must return the key.",
+            'The callable CHATKIT_SESSIONS["API_KEY"] raised RuntimeError; call it in a shell to see why.',
+            'Look at CHATKIT_SESSIONS["API_KEY"].',
         ),
         (
             {"API_KEY": lambda: f"{KEY}\n"},

@@ -106,8 +106,9 @@ REFUSED = "A session would be refused now"
         pytest.param(
             {"USER_IDENTIFIER": lambda user, request: "x" * 513},
             None,
-            "invalid",
-            "(invalid): identifier: must be a string of 1 to 512 characters, not 513 characters.",
+            "not_configured",
+            '(not_configured): The identifier that CHATKIT_SESSIONS["USER_IDENTIFIER"] gives for an account, '
+            "prefix included, must be a string of 1 to 512 characters, not 513 characters.",
             False,
             id="identifier",
         ),
