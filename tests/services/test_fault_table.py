@@ -20,6 +20,8 @@ from tests.raw_server import RawServer
 from .conftest import KEY
 from .fault_rows import ELSEWHERE, IN_TWO_MINUTES, ROWS, SECRET, Row
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 2.0
 Configure = Callable[..., None]
 UNAVAILABLE = Row(status=503, code="upstream_unavailable", retry_after=("5",), attempts=2)

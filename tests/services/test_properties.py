@@ -317,6 +317,7 @@ class Site(RuleBasedStateMachine):
                 assert counted.count() <= limit
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_no_sequence_of_events_breaks_a_promise(
     api: Api, clock: Clock, configure: Callable[..., None]
