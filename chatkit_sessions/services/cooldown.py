@@ -85,7 +85,10 @@ class Cooldown:
         failures = cache.incr(self._failures)
         if failures < times and not is_probe:
             return
-        cache.set(self._until, timezone.now().timestamp() + seconds, timeout=seconds + MEMORY)
+        now = timezone.now().timestamp()
+        if (cache.get(self._until) or 0) > now:  # of another call that was under way
+            return
+        cache.set(self._until, now + seconds, timeout=seconds + MEMORY)
         cache.delete(self._probe)
         logger.error(
             "The API at %s was unavailable %d times in a row: it is not asked for %g seconds.",

@@ -211,6 +211,18 @@ def test_the_log_says_so_once(api: Api, code: Callable[[], str], caplog: pytest.
     ]
 
 
+def test_calls_that_were_under_way_do_not_prolong_it(
+    api: Api, code: Callable[[], str], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail(api, code, times=3)
+    clock.advance(10)
+    late = Cooldown(get_settings(), api.base_url)
+    late.record(InternalServerError("down", status_code=500), is_probe=False)
+    clock.advance(20)
+    assert code() == "issued"
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
+
+
 def test_without_a_cache_there_is_no_cooldown_and_no_failure(
     api: Api, code: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
