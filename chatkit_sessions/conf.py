@@ -66,8 +66,8 @@ class Credentials:
         except Exception as err:
             # Its words may hold what it read: only their kind is told.
             raise NotConfigured(
-                _("The callable %(name)s raised %(error)s; call it in a shell to see why.")
-                % {"name": setting_name("API_KEY"), "error": type(err).__name__}
+                _("The callable that returns the API key raised %(error)s; call it in a shell to see why.")
+                % {"error": type(err).__name__}
             ) from None
 
 

@@ -6,7 +6,10 @@ Nothing here may keep anybody from signing out or an account from being changed:
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -16,16 +19,17 @@ from django.db import transaction
 from django.db.models.signals import post_save, pre_delete
 
 from . import conf
-from .exceptions import StorageUnavailable
 from .models import ChatSession
-from .services.cancel import end_all_here
+from .services.cancel import announce_end, end_all_here
 from .services.storage import database
 from .services.withdrawal import tell_all
 
 logger = logging.getLogger("chatkit_sessions")
 
-# For how many seconds signing out may be kept waiting by the API, at most.
+# For how many seconds signing out may be kept waiting by the API, at most; what is used up of it is given
+# again after so many seconds.
 PATIENCE = 0.8
+RENEWED_AFTER = 10
 
 
 def connect() -> None:
@@ -57,12 +61,42 @@ def _end_sessions_of(user: Any, *, reason: str, by: Any = None) -> None:
     alias = database()
     # What fails here leaves the transaction around it usable, where there is one.
     inside = transaction.get_connection(alias).in_atomic_block
+    ended: list[ChatSession] = []
     try:
         with transaction.atomic(using=alias) if inside else nullcontext():
-            ended = end_all_here(ChatSession.objects.using(alias).filter(user=user.pk), by=by, reason=reason)
-    except (StorageError, StorageUnavailable):
+            for batch in end_all_here(ChatSession.objects.filter(user=user.pk), by=by, reason=reason):
+                ended += batch
+    except StorageError:
         logger.exception("The sessions of account %s could not be ended (%s).", user.pk, reason)
-        return
+        if inside:
+            return
     if ended:
-        # Only once it holds: what is rolled back here must not have ended at the API.
-        transaction.on_commit(lambda: tell_all(ended, seconds=PATIENCE), using=alias, robust=True)
+        # Only once it holds: what is rolled back here must be heard of nowhere.
+        transaction.on_commit(partial(_let_know, ended), using=alias, robust=True)
+
+
+def _let_know(ended: list[ChatSession]) -> None:
+    for session in ended:
+        announce_end(session)
+    with _patience as seconds:
+        tell_all(ended, seconds=seconds)
+
+
+class _Patience(threading.local):
+    """The seconds that the API may take now: many accounts at once keep a thread no longer than one does."""
+
+    def __init__(self) -> None:
+        self._renewed = self._entered = time.monotonic()
+        self._left = PATIENCE
+
+    def __enter__(self) -> float:
+        self._entered = time.monotonic()
+        if self._entered - self._renewed > RENEWED_AFTER:
+            self._renewed, self._left = self._entered, PATIENCE
+        return self._left
+
+    def __exit__(self, *error: object) -> None:
+        self._left -= time.monotonic() - self._entered
+
+
+_patience = _Patience()

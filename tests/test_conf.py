@@ -588,7 +588,7 @@ def test_of_a_callable_that_raises_only_the_kind_of_error_is_told() -> None:
     with given(API_KEY=fail), pytest.raises(NotConfigured) as refused:
         get_settings().credentials_for("").reveal_key()
     assert str(refused.value) == (
-        'The callable CHATKIT_SESSIONS["API_KEY"] raised LookupError; call it in a shell to see why.'
+        "The callable that returns the API key raised LookupError; call it in a shell to see why."
     )
     assert refused.value.__suppress_context__
 

@@ -93,7 +93,7 @@ def test_it_names_cause_cure_and_row(standin: StandIn, settings: Any) -> None:
     standin.misbehave(Fault(status=403))
     text, error = complaint()
     assert (
-        "error    permission  The API forbids it (403): The stand-in was told to answer 403.\n"
+        "error    permission  The API does not permit this (403): The stand-in was told to answer 403.\n"
         "                     -> Let the key write ChatKit sessions at "
     ) in text
     reference = ChatSession.objects.get().reference
@@ -118,7 +118,7 @@ def test_on_a_terminal_lines_are_wrapped_and_coloured(
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
     assert "\x1b[31;1merror  \x1b[0m" in out.getvalue()
     assert max(len(line) for line in lines if "https://" not in line) <= 80
-    start = lines.index("error    workflow    The API does not find it (404): The stand-in was told to")
+    start = lines.index("error    workflow    The API does not find the workflow or the address (404): The stand-in was told to")
     assert lines[start + 1] == "                     answer 404."
     assert lines[start + 2].startswith("                     -> If the workflow was made in another project ")
     assert lines[start + 3].startswith("                        key, put a key of that project")
@@ -168,7 +168,7 @@ def test_for_programs_a_database_that_is_away_is_told_as_whole(
 
 
 def test_an_examination_is_of_no_user(user: User) -> None:
-    assert complaint(user="ada", json=True) == ("", "--json is for the examination: leave out --user.")
+    assert complaint(user="ada", json=True) == ("", "--json cannot be used with --user.")
 
 
 def test_broken_settings_do_not_keep_it_from_starting() -> None:

@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from chatkit_sessions.exceptions import ChatKitSessionsError
 from chatkit_sessions.models import ChatSessionQuerySet
 from chatkit_sessions.services import BulkCancellation, cancel_sessions
 
@@ -32,10 +33,7 @@ def ask_or_end(
     """Answer the page that asks, or, once that was confirmed, end the running sessions and report."""
     running = sessions.running()
     if "confirmed" in request.POST:
-        reason = request.POST.get("reason", "").replace("\x00", "")[:255]
-        for row in running:
-            model_admin.log_change(request, row, str(_("Cancelled.")))
-        report(request, cancel_sessions(sessions, by=request.user, reason=reason))
+        _end(model_admin, request, sessions)
         return None
     count = running.count()
     context = {
@@ -52,6 +50,18 @@ def ask_or_end(
     # Whatever the site's middleware allows: nobody is to be led to click this in a frame.
     page.headers["X-Frame-Options"] = "DENY"
     return page
+
+
+def _end(model_admin: ModelAdmin[Any], request: HttpRequest, sessions: ChatSessionQuerySet) -> None:
+    reason = request.POST.get("reason", "").replace("\x00", "")[:255]
+    try:
+        result = cancel_sessions(sessions, by=request.user, reason=reason)
+    except ChatKitSessionsError as error:
+        messages.error(request, str(error))
+        return
+    for session in result.sessions:
+        model_admin.log_change(request, session, str(_("Cancelled.")))
+    report(request, result)
 
 
 def _selection(request: HttpRequest, selected: QuerySet[Any]) -> dict[str, Any]:

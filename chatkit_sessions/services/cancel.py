@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import Error as StorageError
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -23,6 +24,8 @@ from .withdrawal import tell, tell_all
 logger = logging.getLogger("chatkit_sessions")
 
 MAX_REASON_LENGTH = 255
+# Sessions that one transaction ends: many at a time are ended quickly, and nobody waits long for the locks.
+BATCH = 100
 
 
 def cancel_session(session: ChatSession, *, by: Any = None, reason: str = "") -> ChatSession:
@@ -53,12 +56,20 @@ class BulkCancellation:
     """What came of cancelling many sessions.
 
     Attributes:
-        ended: how many were running and are cancelled here.
-        due: of how many of them the API has yet to be told.
+        sessions: those that were running and are cancelled here.
     """
 
-    ended: int
-    due: int
+    sessions: Sequence[ChatSession]
+
+    @property
+    def ended(self) -> int:
+        """Return how many are cancelled here."""
+        return len(self.sessions)
+
+    @property
+    def due(self) -> int:
+        """Return of how many of them the API has yet to be told."""
+        return sum(session.cancel_requested_at is not None for session in self.sessions)
 
     @property
     def summary(self) -> str:
@@ -75,9 +86,15 @@ def cancel_sessions(
         InvalidRequest: the reason is too long.
         StorageUnavailable: the database failed; those it has ended stay so.
     """
-    ended = end_all_here(sessions, by=by, reason=reason)
+    _check_reason(reason)
+    ended: list[ChatSession] = []
+    with _recording():
+        for batch in end_all_here(sessions, by=by, reason=reason):
+            ended += batch
+            for session in batch:
+                announce_end(session)
     tell_all(ended, seconds=seconds)
-    return BulkCancellation(len(ended), sum(row.cancel_requested_at is not None for row in ended))
+    return BulkCancellation(ended)
 
 
 async def acancel_session(session: ChatSession, *, by: Any = None, reason: str = "") -> ChatSession:
@@ -108,24 +125,20 @@ def end_here(session: ChatSession, *, by: Any, reason: str) -> bool:
     return True
 
 
-def end_all_here(sessions: ChatSessionQuerySet, *, by: Any = None, reason: str = "") -> list[ChatSession]:
-    """Cancel the running ones of these sessions here, tell the receivers, and return them.
+def end_all_here(
+    sessions: ChatSessionQuerySet, *, by: Any = None, reason: str = ""
+) -> Iterator[list[ChatSession]]:
+    """Cancel the running ones of these sessions here, some in a transaction, and yield those of each.
 
     Raises:
-        InvalidRequest: the reason is too long.
-        StorageUnavailable: the database failed; those it has ended stay so.
+        StorageError: the database failed; those yielded before stay cancelled.
     """
-    _check_reason(reason)
-    ended: list[ChatSession] = []
-    try:
-        with _recording():
-            for session in sessions.running():
-                if end_here(session, by=by, reason=reason):
-                    ended.append(session)
-    finally:
-        for session in ended:
-            announce_end(session)
-    return ended
+    running = list(sessions.running())
+    for start in range(0, len(running), BATCH):
+        # Only updates: on SQLite a transaction that reads first may not be let write.
+        with transaction.atomic(using=database()):
+            batch = [row for row in running[start : start + BATCH] if end_here(row, by=by, reason=reason)]
+        yield batch
 
 
 def announce_end(session: ChatSession) -> None:

@@ -68,7 +68,7 @@ class Cooldown:
             if is_unavailable(error):
                 self._count(*self._rule, is_probe=is_probe)
             else:
-                cache.delete_many([self._failures, self._until, self._probe])
+                cache.delete_many([self._failures, self._until])
 
     def give_back_probe(self) -> None:
         """Let the next call find out: this one was not made."""
@@ -89,7 +89,6 @@ class Cooldown:
         if (cache.get(self._until) or 0) > now:  # of another call that was under way
             return
         cache.set(self._until, now + seconds, timeout=seconds + MEMORY)
-        cache.delete(self._probe)
         logger.error(
             "The API at %s was unavailable %d times in a row: it is not asked for %g seconds.",
             self._base_url,

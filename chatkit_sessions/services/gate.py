@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,16 +33,16 @@ class Places:
         # When each place was taken, on the monotonic clock.
         self._taken: dict[object, float] = {}
         self._change = threading.Condition()
-        # Whether the last call met a failing API.
-        self.is_failing = False
+        # The addresses whose last call met a failing API.
+        self.failing: set[str] = set()
 
-    def is_hopeless(self, number: int | None) -> bool:
-        """Return whether all places are taken and none is soon to become free."""
+    def is_hopeless(self, number: int | None, base_url: str) -> bool:
+        """Return whether all places are taken and none is soon to become free for this address."""
         with self._change:
-            return self._is_full(number) and self._is_stuck()
+            return self._is_full(number) and self._is_stuck(base_url)
 
     @contextmanager
-    def taken(self, number: int | None) -> Iterator[None]:
+    def taken(self, number: int | None, base_url: str) -> Iterator[None]:
         """Hold one of so many places, and wait for one as long as they change hands quickly.
 
         Raises:
@@ -51,7 +52,7 @@ class Places:
         until = time.monotonic() + PATIENCE
         with self._change:
             while self._is_full(number):
-                if self._is_stuck() or time.monotonic() >= until:
+                if self._is_stuck(base_url) or time.monotonic() >= until:
                     raise APIConnectionError("Too many requests of this process wait for the API already.")
                 self._change.wait(min(until, min(self._taken.values()) + SLOW) - time.monotonic())
             self._taken[place] = time.monotonic()
@@ -65,11 +66,21 @@ class Places:
     def _is_full(self, number: int | None) -> bool:
         return number is not None and len(self._taken) >= number
 
-    def _is_stuck(self) -> bool:
-        return self.is_failing or min(self._taken.values()) + SLOW <= time.monotonic()
+    def _is_stuck(self, base_url: str) -> bool:
+        return base_url in self.failing or min(self._taken.values()) + SLOW <= time.monotonic()
 
 
 _places = Places()
+
+
+def _begin_anew() -> None:
+    """Free the places in a forked child: the threads that hold them are its parent's."""
+    global _places
+    _places = Places()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,24 +89,25 @@ class Pass:
 
     Attributes:
         is_probe: whether it is the call that finds out if the API is back after a cool-down.
+        places: how many such calls may be under way at a time in this process, or None.
     """
 
-    settings: Settings
+    base_url: str
     cooldown: Cooldown
     is_probe: bool
+    places: int | None
 
-    def call(self, ask: Callable[[], T], *, is_patient: bool = True, takes_place: bool = True) -> T:
+    def call(self, ask: Callable[[], T], *, is_patient: bool = True) -> T:
         """Make the call and count how it ended.
 
         Args:
             is_patient: whether the API is given its full time; if not, a timeout says nothing about it.
-            takes_place: whether a worker of the site waits for it; MAX_CONCURRENT_CALLS may at a time.
 
         Raises:
             APIError: as the call does, or because nobody gave up a place for it.
         """
         try:
-            with _places.taken(self.settings.max_concurrent_calls if takes_place else None):
+            with _places.taken(self.places, self.base_url):
                 return self._counted(ask, is_patient=is_patient)
         finally:
             self.give_back()
@@ -116,17 +128,24 @@ class Pass:
         return answer
 
     def _count(self, error: APIError | None) -> None:
-        _places.is_failing = is_unavailable(error)
+        if is_unavailable(error):
+            _places.failing.add(self.base_url)
+        else:
+            _places.failing.discard(self.base_url)
         self.cooldown.record(error, is_probe=self.is_probe)
 
 
 def enter(settings: Settings, base_url: str, *, takes_place: bool = True) -> Pass:
     """Let one call pass, unless it is in vain already.
 
+    Args:
+        takes_place: whether a worker of the site waits for it; MAX_CONCURRENT_CALLS may at a time.
+
     Raises:
         UpstreamUnavailable: the API is cooling down, or hangs with all places taken.
     """
-    if takes_place and _places.is_hopeless(settings.max_concurrent_calls):
+    places = settings.max_concurrent_calls if takes_place else None
+    if _places.is_hopeless(places, base_url):
         raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
     cooldown = Cooldown(settings, base_url)
-    return Pass(settings=settings, cooldown=cooldown, is_probe=cooldown.check())
+    return Pass(base_url=base_url, cooldown=cooldown, is_probe=cooldown.check(), places=places)

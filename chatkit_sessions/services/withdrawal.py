@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from django.db import Error as StorageError
+from django.db import connections
 
 from chatkit_sessions.client import APIError, ParameterError
 from chatkit_sessions.conf import get_settings
@@ -37,8 +38,8 @@ def tell(session: ChatSession, *, seconds: float | None = None) -> bool:
 def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
     """Tell the API of many sessions, some at a time, for at most so many seconds; return of how many.
 
-    The threads that tell touch no database. One that hangs is not waited for: what it has told is then told
-    once more, which is harmless.
+    What the threads that tell have told is recorded here, not by them. One that hangs is not waited for: what
+    it has told is then told once more, which is harmless.
     """
     until = time.monotonic() + seconds
     due = (session for session in sessions if session.cancel_requested_at is not None)
@@ -51,7 +52,7 @@ def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
                 session = next(due, None)
                 if session is None:
                     break
-                telling = pool.submit(withdraw, session, session.upstream_id, seconds=left, takes_place=False)
+                telling = pool.submit(_withdraw_in_thread, session, seconds=left)
                 under_way[telling] = session
             left = max(until - time.monotonic(), 0)
             ended = wait(under_way, timeout=left, return_when=FIRST_COMPLETED).done
@@ -64,13 +65,21 @@ def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _withdraw_in_thread(session: ChatSession, *, seconds: float) -> bool:
+    try:
+        return withdraw(session, session.upstream_id, seconds=seconds, takes_place=False)
+    finally:
+        # A cache in the database, or a callable API_KEY, may have opened one for this thread.
+        connections.close_all()
+
+
 def withdraw(
     session: ChatSession, upstream_id: str, *, seconds: float | None = None, takes_place: bool = True
 ) -> bool:
     """End a session at the API, for at most so many seconds, and return whether it is ended there.
 
     Args:
-        takes_place: whether a worker of the site waits for it: see ``gate.Pass.call``.
+        takes_place: whether a worker of the site waits for it: see ``gate.enter``.
     """
     if seconds is not None and seconds <= 0:
         return False
@@ -81,7 +90,6 @@ def withdraw(
         gate.enter(settings, issuer.base_url, takes_place=takes_place).call(
             lambda: issuer.cancel(upstream_id, seconds=seconds),
             is_patient=seconds >= min(sum(settings.timeout), settings.deadline),
-            takes_place=takes_place,
         )
     except UpstreamUnavailable:
         logger.debug("The API is not asked now: the end of session %s is still due.", session.reference)

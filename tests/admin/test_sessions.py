@@ -231,7 +231,7 @@ def test_each_column_of_the_row_is_in_view(auditor: Desk, ada: User, bob: User) 
         "Expires": "March 4, 2026, 3 p.m.",
         "Last handed out": "March 4, 2026, 4 p.m.",
         "Ended": "March 4, 2026, 5 p.m.",
-        "Cancellation due since": "March 4, 2026, 6 p.m.",
+        "Cancellation due, last tried": "March 4, 2026, 6 p.m.",
         "Ended by": "bob",
         "Reason of the end": "Left.",
         "Requests a minute": "41",

@@ -88,14 +88,14 @@ def test_a_workflow_can_be_named_by_its_id(standin: StandIn) -> None:
         (
             Fault(status=403),
             "permission",
-            "The API forbids it (403): The stand-in was told to answer 403.",
+            "The API does not permit this (403): The stand-in was told to answer 403.",
             "Let the key write ChatKit sessions at https://platform.openai.com/api-keys, "
             "and see what its project is allowed.",
         ),
         (
             Fault(status=404),
             "workflow",
-            "The API does not find it (404): The stand-in was told to answer 404.",
+            "The API does not find the workflow or the address (404): The stand-in was told to answer 404.",
             "If the workflow was made in another project than the key, put a key of that project into "
             "CREDENTIALS and name it in the workflow. Else check the workflow id, that it is published, "
             "and that BASE_URL ends in /v1.",
@@ -104,19 +104,19 @@ def test_a_workflow_can_be_named_by_its_id(standin: StandIn) -> None:
             Fault(status=400),
             "request",
             "The API does not take the request (400): The stand-in was told to answer 400.",
-            "Mend the value that it names, in CHATKIT_SESSIONS or in the workflow in the admin.",
+            "Correct the value that the API names, in CHATKIT_SESSIONS or in the workflow in the admin.",
         ),
         (
             Fault(status=429, headers={**FOR_GOOD, "Retry-After": "7"}),
             "rate-limit",
-            "The API has too many requests of this project (429): The stand-in was told to answer 429.",
+            "The API gets too many requests from this project (429): The stand-in was told to answer 429.",
             "Wait 7 seconds; if it stays so, see the project's limits at "
             "https://platform.openai.com/settings/organization/limits.",
         ),
         (
             Fault(status=429, headers=FOR_GOOD),
             "rate-limit",
-            "The API has too many requests of this project (429): The stand-in was told to answer 429.",
+            "The API gets too many requests from this project (429): The stand-in was told to answer 429.",
             "Wait a minute; if it stays so, see the project's limits at "
             "https://platform.openai.com/settings/organization/limits.",
         ),
@@ -134,13 +134,13 @@ def test_a_workflow_can_be_named_by_its_id(standin: StandIn) -> None:
             Fault(status=503, headers=FOR_GOOD),
             "api",
             "The API is failing (503): The stand-in was told to answer 503.",
-            "Wait and look at https://status.openai.com; where a proxy stands between, at the proxy.",
+            "Wait, and look at https://status.openai.com; if there is a proxy in between, look at that too.",
         ),
         (
             Fault(status=408, headers=FOR_GOOD),
             "api",
             "The API is failing (408): The stand-in was told to answer 408.",
-            "Wait and look at https://status.openai.com; where a proxy stands between, at the proxy.",
+            "Wait, and look at https://status.openai.com; if there is a proxy in between, look at that too.",
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_clock_that_is_wrong_is_told_with_seconds_and_direction(shift: int, wo
     assert diagnosis.ok
     assert (clock.level, abs(seconds - 100) <= 1) == (Level.WARNING, True)
     assert clock.message == f"This machine's clock is {seconds} seconds {words} the API's."
-    assert clock.cure == "Set it by NTP: sessions end too early or too late here."
+    assert clock.cure == "Set the clock by NTP: otherwise sessions end too early or too late here."
 
 
 @pytest.mark.parametrize("shift", [-25, 25])
@@ -275,7 +275,7 @@ def test_without_a_default_workflow_nothing_is_sent(standin: StandIn, settings: 
         "admin.",
     )
     assert found(diagnosis, "session") == Finding(
-        "session", Level.INFO, "None was tried: what is wrong here comes first."
+        "session", Level.INFO, "No session was tried: first put right what is wrong above."
     )
     assert (standin.requests, ChatSession.objects.count()) == ([], 0)
 

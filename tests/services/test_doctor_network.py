@@ -62,7 +62,7 @@ def test_a_name_that_cannot_be_resolved_is_told(monkeypatch: pytest.MonkeyPatch)
         "network",
         Level.ERROR,
         "The name api.example.com cannot be resolved.",
-        "Check BASE_URL for a slip, the DNS of this machine, and whether a proxy has to be named.",
+        "Check BASE_URL for a typing error, the DNS of this machine, and whether a proxy has to be named.",
     )
 
 
@@ -76,7 +76,7 @@ def test_a_connection_that_is_not_encrypted_is_told(monkeypatch: pytest.MonkeyPa
         Level.ERROR,
         "No encrypted connection to api.example.com could be made: "
         "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000).",
-        "Check that BASE_URL begins with https:// only where TLS is spoken, and what stands between.",
+        "Check that the server in BASE_URL speaks TLS (else use http://), and any proxy in between.",
     )
 
 
@@ -96,12 +96,12 @@ def test_a_connection_that_is_not_encrypted_is_told(monkeypatch: pytest.MonkeyPa
         (
             62,
             "The certificate that answers for api.example.com is another host's.",
-            "Check BASE_URL, the DNS, and what stands between.",
+            "Check BASE_URL, the DNS, and any proxy in between.",
         ),
         (
             64,
             "The certificate that answers for api.example.com is another host's.",
-            "Check BASE_URL, the DNS, and what stands between.",
+            "Check BASE_URL, the DNS, and any proxy in between.",
         ),
         (
             19,
@@ -127,7 +127,7 @@ def test_a_file_of_certificates_that_is_not_there_is_told(monkeypatch: pytest.Mo
         "tls",
         Level.ERROR,
         "The file of trusted certificates cannot be read.",
-        "Mend REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it.",
+        "Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it.",
     )
 
 
@@ -217,7 +217,7 @@ def test_what_else_can_happen_on_the_way_is_told(
 
 def test_an_address_that_cannot_be_used_has_a_cure() -> None:
     assert no_connection(InvalidURL("bad"), "https://api.example.com/v1").cure == (
-        "Mend BASE_URL in CHATKIT_SESSIONS, or the proxy in the environment."
+        "Correct BASE_URL in CHATKIT_SESSIONS, or the proxy in the environment."
     )
 
 

@@ -85,7 +85,7 @@ def test_nothing_in_the_way_is_told_with_what_cannot_be_seen(pages: Pages) -> No
         Finding(
             "headers",
             Level.OK,
-            "The site's middleware sets none in the chat's way. "
+            "The site's middleware sets no header that is in the chat's way. "
             "Headers that a view or a proxy in front sets are not seen from here.",
         )
     ]

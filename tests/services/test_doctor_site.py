@@ -163,7 +163,7 @@ def fail() -> str:
         (
             {"API_KEY": fail},
             "",
-            'The callable CHATKIT_SESSIONS["API_KEY"] raised RuntimeError; call it in a shell to see why.',
+            "The callable that returns the API key raised RuntimeError; call it in a shell to see why.",
             'Look at CHATKIT_SESSIONS["API_KEY"].',
         ),
         (
@@ -287,12 +287,12 @@ SHARED = "Choose a cache that processes share: Redis, Memcached or the database.
     [
         (
             "django.core.cache.backends.locmem.LocMemCache",
-            "CACHES['default'] is of each process alone: the cool-down and throttles count in each apart.",
+            "CACHES['default'] is not shared between processes: each counts cool-down and throttles for itself.",
             SHARED,
         ),
         (
             "django.core.cache.backends.dummy.DummyCache",
-            "CACHES['default'] keeps nothing: there is no cool-down, and throttles do not count.",
+            "CACHES['default'] keeps nothing: there is no cool-down, and throttles have no effect.",
             SHARED,
         ),
         (

@@ -1,5 +1,5 @@
+import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -33,7 +33,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Places:
 def take(places: Places) -> Iterator[Callable[[], None]]:
     """Take a place for the rest of the test."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(places.taken(None))
+        yield lambda: stack.enter_context(places.taken(None, ""))
 
 
 @pytest.fixture
@@ -75,20 +75,29 @@ def test_when_slow_calls_hold_all_places_it_fails_at_once(
     assert session.cancel_requested_at is not None
 
 
-def test_behind_quick_calls_one_waits_for_a_place(places: Places) -> None:
-    first, held = places.taken(1), threading.Event()
+def test_behind_quick_calls_one_waits_for_a_place(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "SLOW", 3600)
+    monkeypatch.setattr(gate, "PATIENCE", 3600)
 
-    def hold() -> None:
-        with first:
-            held.set()
-            time.sleep(0.1)
+    def pass_through() -> None:
+        with places.taken(1, ""):
+            pass
 
-    holding = threading.Thread(target=hold)
-    holding.start()
-    assert held.wait(timeout=5)
-    with places.taken(1):
-        holding.join(timeout=5)
-        assert not holding.is_alive()
+    waiting = threading.Thread(target=pass_through, daemon=True)
+    with places.taken(1, ""):
+        waiting.start()
+        waiting.join(timeout=0.1)
+        assert waiting.is_alive()
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Processes are not forked there.")
+def test_a_forked_child_begins_with_all_places(take: Callable[[], None], places: Places) -> None:
+    take()
+    places.failing.add("")
+    gate._begin_anew()  # which the system does in the child
+    assert not gate._places.is_hopeless(1, "")
 
 
 def test_the_wait_is_bounded(
@@ -96,14 +105,14 @@ def test_the_wait_is_bounded(
 ) -> None:
     monkeypatch.setattr(gate, "PATIENCE", 0.05)
     take()
-    with pytest.raises(APIConnectionError), places.taken(1):
+    with pytest.raises(APIConnectionError), places.taken(1, ""):
         pass
 
 
 def test_who_loses_the_race_for_a_place_leaves_a_failed_row(
     places: Places, api: Api, issue: Issue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken(number: int | None) -> Any:
+    def taken(number: int | None, base_url: str) -> Any:
         raise APIConnectionError("Too many requests of this process wait for the API already.")
 
     monkeypatch.setattr(places, "taken", taken)
@@ -120,13 +129,15 @@ def test_behind_a_failing_api_nobody_waits(
     configure(MAX_CONCURRENT_CALLS=1)
     with pytest.raises(APIError):
         leave(api).call(raising(InternalServerError("down", status_code=500)))
-    assert not places.is_hopeless(1)
+    assert not places.is_hopeless(1, api.base_url)
     take()
-    assert places.is_hopeless(1)
+    assert places.is_hopeless(1, api.base_url)
     assert leave_is_refused(api)
+    # Another address is not held to account for it.
+    assert not places.is_hopeless(1, "https://elsewhere.example/v1")
     leave_anyhow = gate.enter(get_settings(), api.base_url, takes_place=False)
-    assert leave_anyhow.call(lambda: "answered", takes_place=False) == "answered"
-    assert not places.is_hopeless(1)
+    assert leave_anyhow.call(lambda: "answered") == "answered"
+    assert not places.is_hopeless(1, api.base_url)
 
 
 def leave_is_refused(api: Api) -> bool:
@@ -143,7 +154,7 @@ def test_a_timeout_of_an_impatient_call_is_no_failure(
     configure(COOLDOWN=(1, 30))
     with pytest.raises(APIError):
         leave(api).call(raising(APITimeoutError("late")), is_patient=False)
-    assert not places.is_failing
+    assert places.failing == set()
     assert not issue().reused
 
 

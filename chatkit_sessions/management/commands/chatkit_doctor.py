@@ -47,7 +47,7 @@ class Command(BaseCommand):
             self._examine(options["workflow"], as_json=options["json"])
             return
         if options["json"]:
-            raise CommandError(_("--json is for the examination: leave out --user."))
+            raise CommandError(_("--json cannot be used with --user."))
         try:
             self._explain(options["user"], options["workflow"])
         except StorageError as err:

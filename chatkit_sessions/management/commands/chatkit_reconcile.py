@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     help = _(
         "Write down which sessions are lost or expired, and tell the API of cancellations that it has not "
-        "heard of. Run it every few minutes; it may be interrupted, and run twice at once."
+        "heard of. Run it every few minutes; it may be interrupted, and two may run at the same time."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -134,7 +134,7 @@ def _clock(session: ChatSession) -> list[Finding]:
     else:
         return []
     seconds = {"seconds": round(skew.total_seconds())}
-    return [warning("clock", message % seconds, _("Set it by NTP: sessions end too early or too late here."))]
+    return [warning("clock", message % seconds, _("Set the clock by NTP: otherwise sessions end too early or too late here."))]
 
 
 def _rate(session: ChatSession) -> list[Finding]:

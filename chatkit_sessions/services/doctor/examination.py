@@ -33,7 +33,7 @@ def examine(workflow: str | None = None) -> Diagnosis:
         if config is not None and not _has_error(findings):
             tried = attempt(settings, config)
     if not tried.findings:
-        message = _("None was tried: what is wrong here comes first.")
+        message = _("No session was tried: first put right what is wrong above.")
         tried = Attempt(findings=[info("session", message)])
     # What looked well until it was tried is said once.
     failed = {finding.check for finding in tried.findings}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from django.db import Error as StorageError
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from chatkit_sessions.client import (
     APIConnectionError,
@@ -57,7 +59,7 @@ def explain(failure: ChatKitSessionsError, settings: Settings, credentials: str)
     if isinstance(failure, NotConfigured | SessionRefused):
         return error("settings", str(failure), _("Look at CHATKIT_SESSIONS and the workflow in the admin."))
     # Nothing was sent: the API has failed too often, or too many calls are under way.
-    wait = _("Try again in %(seconds)d seconds.") % {"seconds": failure.retry_after or 1}
+    wait = _("Try again in %(wait)s.") % {"wait": _seconds(failure.retry_after or 1)}
     return error("api", _("The API was not asked: %(reason)s") % {"reason": failure}, wait)
 
 
@@ -81,11 +83,12 @@ def _no_answer(cause: APIError, settings: Settings, base_url: str) -> Finding:
 
 
 def _key_refused(cause: AuthenticationError, key: Finding) -> Finding:
-    words = {"status": cause.status_code, "said": _said(cause), "key": key.message, "page": KEYS_PAGE}
+    said = _said(cause).rstrip(".")
+    words = {"status": cause.status_code, "said": said, "key": key.message, "page": KEYS_PAGE}
     return error(
         "key",
-        _("The API refused the key (%(status)s): %(said)s It was %(key)s") % words,
-        _("Make a new key at %(page)s and put it there.") % words,
+        _("The API refused the key (%(status)s: %(said)s). It was %(key)s") % words,
+        _("Make a new key at %(page)s and put it where this one came from.") % words,
     )
 
 
@@ -93,13 +96,13 @@ def _refused(cause: APIStatusError) -> Finding:
     """Say what is behind an error status."""
     said = {"status": cause.status_code, "said": _said(cause)}
     if isinstance(cause, PermissionDeniedError):
-        message = _("The API forbids it (%(status)s): %(said)s")
+        message = _("The API does not permit this (%(status)s): %(said)s")
         cure = _("Let the key write ChatKit sessions at %(page)s, and see what its project is allowed.")
         return error("permission", message % said, cure % {"page": KEYS_PAGE})
     if isinstance(cause, NotFoundError):
         return error(
             "workflow",
-            _("The API does not find it (%(status)s): %(said)s") % said,
+            _("The API does not find the workflow or the address (%(status)s): %(said)s") % said,
             _(
                 "If the workflow was made in another project than the key, put a key of that project into "
                 "CREDENTIALS and name it in the workflow. Else check the workflow id, that it is published, "
@@ -110,10 +113,10 @@ def _refused(cause: APIStatusError) -> Finding:
         return _limited(cause, said)
     if isinstance(cause, InternalServerError) or cause.status_code == 408:
         message = _("The API is failing (%(status)s): %(said)s")
-        cure = _("Wait and look at %(page)s; where a proxy stands between, at the proxy.")
+        cure = _("Wait, and look at %(page)s; if there is a proxy in between, look at that too.")
         return error("api", message % said, cure % {"page": STATUS_PAGE})
     message = _("The API does not take the request (%(status)s): %(said)s")
-    cure = _("Mend the value that it names, in CHATKIT_SESSIONS or in the workflow in the admin.")
+    cure = _("Correct the value that the API names, in CHATKIT_SESSIONS or in the workflow in the admin.")
     return error("request", message % said, cure)
 
 
@@ -121,11 +124,11 @@ def _limited(cause: RateLimitError, said: Mapping[str, object]) -> Finding:
     if cause.code == NO_CREDIT:
         message = _("The OpenAI project has no credit left (%(status)s): %(said)s")
         return error("quota", message % said, _("Add credit at %(page)s.") % {"page": BILLING_PAGE})
-    message = _("The API has too many requests of this project (%(status)s): %(said)s")
+    message = _("The API gets too many requests from this project (%(status)s): %(said)s")
     cure = _("Wait %(wait)s; if it stays so, see the project's limits at %(page)s.")
     wait = _("a minute")
     if cause.retry_after is not None:
-        wait = _("%(seconds)d seconds") % {"seconds": cause.retry_after}
+        wait = _seconds(cause.retry_after)
     return error("rate-limit", message % said, cure % {"wait": wait, "page": LIMITS_PAGE})
 
 
@@ -138,3 +141,8 @@ def _not_stored(failure: StorageUnavailable) -> Finding:
 def _said(cause: APIError) -> str:
     """Return on one line what the API said; the client has removed keys and secrets from it."""
     return " ".join(cause.message.split())
+
+
+def _seconds(seconds: float) -> str:
+    number = max(math.ceil(seconds), 1)
+    return ngettext("%(n)d second", "%(n)d seconds", number) % {"n": number}

@@ -53,19 +53,19 @@ def no_connection(failure: BaseException, base_url: str) -> Finding:
         return error(
             "tls",
             _("The file of trusted certificates cannot be read."),
-            _("Mend REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it."),
+            _("Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it."),
         )
     if any(isinstance(cause, NameResolutionError) for cause in causes):
         return error(
             "network",
             _("The name %(host)s cannot be resolved.") % {"host": host},
-            _("Check BASE_URL for a slip, the DNS of this machine, and whether a proxy has to be named."),
+            _("Check BASE_URL for a typing error, the DNS of this machine, and whether a proxy has to be named."),
         )
     if any(isinstance(cause, ValueError) for cause in causes):
         return error(
             "network",
             _("The address of the API cannot be used: %(host)s.") % {"host": host},
-            _("Mend BASE_URL in CHATKIT_SESSIONS, or the proxy in the environment."),
+            _("Correct BASE_URL in CHATKIT_SESSIONS, or the proxy in the environment."),
         )
     return error(
         "network",
@@ -94,7 +94,7 @@ def _tls_failed(causes: list[BaseException], host: str) -> Finding:
             "tls",
             _("No encrypted connection to %(host)s could be made: %(reason)s.")
             % {"host": host, "reason": _reason(causes)},
-            _("Check that BASE_URL begins with https:// only where TLS is spoken, and what stands between."),
+            _("Check that the server in BASE_URL speaks TLS (else use http://), and any proxy in between."),
         )
     if code in (NOT_YET_VALID, EXPIRED):
         message = _("The certificate of %(host)s has expired.")
@@ -104,7 +104,7 @@ def _tls_failed(causes: list[BaseException], host: str) -> Finding:
         return error("tls", message % {"host": host}, cure % {"host": host})
     if code in WRONG_HOST:
         message = _("The certificate that answers for %(host)s is another host's.")
-        return error("tls", message % {"host": host}, _("Check BASE_URL, the DNS, and what stands between."))
+        return error("tls", message % {"host": host}, _("Check BASE_URL, the DNS, and any proxy in between."))
     return error(
         "tls",
         _("The certificate of %(host)s is not trusted: %(reason)s.")

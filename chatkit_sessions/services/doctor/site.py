@@ -91,13 +91,13 @@ def about_cache() -> Finding:
         )
     shared = _("Choose a cache that processes share: Redis, Memcached or the database.")
     if isinstance(cache, DummyCache):
-        message = _("%(where)s keeps nothing: there is no cool-down, and throttles do not count.")
+        message = _("%(where)s keeps nothing: there is no cool-down, and throttles have no effect.")
         return warning("cache", message % {"where": where}, shared)
     if not keeps:
         message = _("%(where)s does not give back what was put into it.")
         return warning("cache", message % {"where": where}, _("Check its server, its size and its timeout."))
     if isinstance(cache, LocMemCache):
-        message = _("%(where)s is of each process alone: the cool-down and throttles count in each apart.")
+        message = _("%(where)s is not shared between processes: each counts cool-down and throttles for itself.")
         return warning("cache", message % {"where": where}, shared)
     backend = django_settings.CACHES[DEFAULT_CACHE_ALIAS]["BACKEND"]
     return ok("cache", _("%(backend)s keeps what it is given.") % {"backend": backend.rpartition(".")[2]})
