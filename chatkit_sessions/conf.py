@@ -103,7 +103,7 @@ class Settings:
         None, rules.nullable(bounds.integer(1)), "CHATKIT_MAX_REQUESTS_PER_1_MINUTE", read=int
     )
     chatkit_configuration: Mapping[str, Any] = _setting({}, bounds.CHATKIT_CONFIGURATION)
-    state_variables: Any = _setting({}, rules.function_or(bounds.state_variables))
+    state_variables: Any = _setting({}, rules.function_or(bounds.state_variables), secret=True)
     client_state_variables: Collection[str] = _setting(
         (), rules.items(bounds.text(maximum=bounds.MAX_STATE_VARIABLE_KEY_LENGTH))
     )

@@ -20,8 +20,8 @@ from django.db.models.signals import post_save, pre_delete
 
 from . import conf
 from .models import ChatSession
-from .services.cancel import announce_end, end_all_here
-from .services.storage import database
+from .services.cancel import announce_all, end_all_here, stop_pending
+from .services.storage import after_commit, database
 from .services.withdrawal import tell_all
 
 logger = logging.getLogger("chatkit_sessions")
@@ -64,7 +64,9 @@ def _end_sessions_of(user: Any, *, reason: str, by: Any = None) -> None:
     ended: list[ChatSession] = []
     try:
         with transaction.atomic(using=alias) if inside else nullcontext():
-            for batch in end_all_here(ChatSession.objects.filter(user=user.pk), by=by, reason=reason):
+            sessions = ChatSession.objects.filter(user=user.pk)
+            stop_pending(sessions, by=by, reason=reason)
+            for batch in end_all_here(sessions, by=by, reason=reason):
                 ended += batch
     except StorageError:
         logger.exception("The sessions of account %s could not be ended (%s).", user.pk, reason)
@@ -72,12 +74,11 @@ def _end_sessions_of(user: Any, *, reason: str, by: Any = None) -> None:
             return
     if ended:
         # Only once it holds: what is rolled back here must be heard of nowhere.
-        transaction.on_commit(partial(_let_know, ended), using=alias, robust=True)
+        after_commit(partial(_let_know, ended))
 
 
 def _let_know(ended: list[ChatSession]) -> None:
-    for session in ended:
-        announce_end(session)
+    announce_all(ended)
     with _patience as seconds:
         tell_all(ended, seconds=seconds)
 

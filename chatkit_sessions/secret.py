@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 REMOVED = "[removed]"
@@ -40,12 +40,26 @@ class Secret(str):
 
 def redact(value: Any, *secrets: str) -> Any:
     """Return JSON-like ``value`` with the given secrets, and all that looks like one, removed."""
+    return _mapped(value, lambda text: _TOKENS.sub(REMOVED, _replaced(text, secrets)))
+
+
+def without(value: Any, *secrets: str) -> Any:
+    """Return JSON-like ``value`` with the given secrets removed, and nothing else."""
+    return _mapped(value, lambda text: _replaced(text, secrets))
+
+
+def _replaced(text: str, secrets: Iterable[str]) -> str:
+    for secret in filter(None, secrets):
+        text = text.replace(secret, REMOVED)
+    return text
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """Return JSON-like ``value`` with each text in it changed."""
     if isinstance(value, str):
-        for secret in filter(None, secrets):
-            value = value.replace(secret, REMOVED)
-        return _TOKENS.sub(REMOVED, value)
+        return change(value)
     if isinstance(value, Mapping):
-        return {redact(key, *secrets): redact(item, *secrets) for key, item in value.items()}
+        return {_mapped(key, change): _mapped(item, change) for key, item in value.items()}
     if isinstance(value, list):
-        return [redact(item, *secrets) for item in value]
+        return [_mapped(item, change) for item in value]
     return value

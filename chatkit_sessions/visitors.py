@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from datetime import timedelta
 
@@ -13,15 +14,22 @@ from rest_framework.settings import api_settings
 
 COOKIE = "chatkit_visitor"
 COOKIE_AGE = timedelta(days=30)
+_WITH_PORT = re.compile(r"^(?:([0-9.]+):[0-9]+|\[(.*)\](?::[0-9]+)?)$")
 
 
 def visitor_id(request: HttpRequest) -> str:
     """Return the random id of this browser's cookie, or a new one that ``remember_visitor`` makes last."""
     if not hasattr(request, "_chatkit_visitor"):
         known = request.get_signed_cookie(COOKIE, default=None, salt=_salt(request), max_age=COOKIE_AGE)
+        request._chatkit_visitor_is_new = known is None  # type: ignore[attr-defined]  # ours
         request._chatkit_visitor = known or f"visitor-{secrets.token_hex(16)}"  # type: ignore[attr-defined]  # ours
     found: str = request._chatkit_visitor  # type: ignore[attr-defined]  # ours
     return found
+
+
+def is_new_visitor(request: HttpRequest) -> bool:
+    """Return whether this browser came without a cookie of ours: nothing at the API can be theirs."""
+    return getattr(request, "_chatkit_visitor_is_new", False)
 
 
 def remember_visitor(request: HttpRequest, response: HttpResponse) -> None:
@@ -50,8 +58,9 @@ def client_address(request: HttpRequest) -> str | None:
     if proxies and forwarded[0]:
         address = forwarded[-min(proxies, len(forwarded))]
     try:
-        # Without the zone ("%eth0"): it names an interface of this machine, and no database stores it.
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        # Without the port that some proxies add, and without the zone ("%eth0"), which names an interface of
+        # this machine and which no database stores.
+        parsed = ipaddress.ip_address(_WITH_PORT.sub(r"\1\2", address).partition("%")[0])
     except ValueError:
         return None
     # A socket for both protocols shows "::ffff:192.0.2.1" for an IPv4 address.

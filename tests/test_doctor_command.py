@@ -118,8 +118,8 @@ def test_on_a_terminal_lines_are_wrapped_and_coloured(
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
     assert "\x1b[31;1merror  \x1b[0m" in out.getvalue()
     assert max(len(line) for line in lines if "https://" not in line) <= 80
-    start = lines.index("error    workflow    The API does not find the workflow or the address (404): The stand-in was told to")
-    assert lines[start + 1] == "                     answer 404."
+    start = lines.index("error    workflow    The API does not find the workflow or the address (404):")
+    assert lines[start + 1] == "                     The stand-in was told to answer 404."
     assert lines[start + 2].startswith("                     -> If the workflow was made in another project ")
     assert lines[start + 3].startswith("                        key, put a key of that project")
 

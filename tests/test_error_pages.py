@@ -34,7 +34,7 @@ PLACES = {
     "keeping the answer": ("chatkit_sessions.services.settle.bounded_response", "issue"),
     "failing": ("chatkit_sessions.services.settle.translate", "fail"),
     "answering": ("chatkit_sessions.api.views.session_object", "issue"),
-    "cancelling": ("chatkit_sessions.issuers.openai.ChatKitClient.cancel_session", "cancel"),
+    "cancelling": ("chatkit_sessions.services.withdrawal._note", "cancel"),
     "listing": ("chatkit_sessions.services.threads.OpenAIIssuer", "threads"),
     "the middleware": ("tests.test_error_pages.look_at", "issue"),
 }

@@ -12,8 +12,11 @@ from django.core import serializers
 from django.db import OperationalError, connection, transaction
 from django.test import Client, override_settings
 
+from chatkit_sessions import receivers
 from chatkit_sessions.models import ChatSession
+from chatkit_sessions.receivers import PATIENCE
 from chatkit_sessions.services import issue_session
+from chatkit_sessions.signals import session_cancelled
 from chatkit_sessions.standin import Fault, StandIn
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,8 +25,9 @@ SIGN_OUT = "/accounts/logout/"
 
 
 @pytest.fixture(autouse=True)
-def _impatient(standin: StandIn) -> Iterator[None]:
-    """One attempt a call, and sessions end with signing out."""
+def _impatient(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One attempt a call, and sessions end with signing out; no test uses up the patience of the next."""
+    monkeypatch.setattr(receivers, "_patience", receivers._Patience())
     changes = {"MAX_RETRIES": 0, "CANCEL_ON_LOGOUT": True}
     with override_settings(CHATKIT_SESSIONS={**settings.CHATKIT_SESSIONS, **changes}):
         yield
@@ -138,15 +142,47 @@ def test_a_failing_database_keeps_nobody_from_it(
     assert f"could not be ended ({WAYS[way][1]})" in caplog.text
 
 
-def test_what_is_rolled_back_did_not_end_at_the_api(ada: User, standin: StandIn) -> None:
+def test_what_is_rolled_back_is_heard_of_nowhere(ada: User, standin: StandIn) -> None:
+    heard: list[Any] = []
     session = issue_session(user=ada).session
-    with transaction.atomic():
-        deactivate(ada)
-        assert not ChatSession.objects.running().exists()
-        assert len(standin.requests) == 1
-        transaction.set_rollback(True)
+    session_cancelled.connect(lambda **arguments: heard.append(arguments), weak=False, dispatch_uid="heard")
+    try:
+        with transaction.atomic():
+            deactivate(ada)
+            assert not ChatSession.objects.running().exists()
+            transaction.set_rollback(True)
+    finally:
+        session_cancelled.disconnect(dispatch_uid="heard")
     session.refresh_from_db()
-    assert (session.status, len(standin.requests)) == ("active", 1)
+    assert (session.status, len(standin.requests), heard) == ("active", 1, [])
+
+
+def test_many_accounts_at_once_take_no_longer_than_one(standin: StandIn) -> None:
+    people = [User.objects.create_user(f"person {number}") for number in range(5)]
+    for person in people:
+        issue_session(user=person)
+    standin.misbehave(Fault(delay=30), times=100)
+    began = time.monotonic()
+    User.objects.filter(pk__in=[person.pk for person in people]).delete()
+    assert time.monotonic() - began < 2 * PATIENCE
+    assert ChatSession.objects.due().count() == 5
+
+
+def test_a_thread_that_waited_may_wait_again_later(
+    ada: User, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standin.misbehave(Fault(delay=30), path="*/cancel")
+    session = issue_session(user=ada).session
+    deactivate(ada)
+    session = issue_session(user=ada).session
+    deactivate(ada)
+    session.refresh_from_db()
+    assert session.cancel_requested_at is not None
+    monkeypatch.setattr(receivers, "RENEWED_AFTER", 0)
+    session = issue_session(user=ada).session
+    deactivate(ada)
+    session.refresh_from_db()
+    assert session.cancel_requested_at is None
 
 
 def test_a_site_whose_settings_are_broken_lets_people_go(ada: User, standin: StandIn) -> None:

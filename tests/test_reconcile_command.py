@@ -32,7 +32,7 @@ def left_open(standin: StandIn) -> None:
 
 @pytest.mark.usefixtures("left_open")
 def test_it_settles_what_was_left_open_and_says_so(standin: StandIn) -> None:
-    assert said() == "lost: 1, expired: 1, cancellations told: 2, cancellations moot: 1.\n"
+    assert said() == "lost: 1, expired: 1, cancellations told: 2.\n"
     assert said() == "There was nothing to settle.\n"
 
 

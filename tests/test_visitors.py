@@ -16,13 +16,14 @@ from rest_framework.settings import api_settings
 
 from chatkit_sessions import visitors
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.standin import StandIn
+from chatkit_sessions.standin import Fault, StandIn
 from chatkit_sessions.testing import standin as pointed_at
 from chatkit_sessions.visitors import COOKIE, address_digest, client_address, remember_visitor, visitor_id
 
 pytestmark = pytest.mark.django_db
 
 SESSIONS = "/api/chatkit/sessions/"
+THREADS = "/api/chatkit/threads/"
 
 
 class Browser:
@@ -274,6 +275,9 @@ ADDRESSES = [
     ),
     pytest.param(3, "10.0.0.1", "203.0.113.9", "203.0.113.9", id="fewer proxies than trusted"),
     pytest.param(1, "10.0.0.1", "", "10.0.0.1", id="past the proxy"),
+    pytest.param(1, "10.0.0.1", "203.0.113.9:5000", "203.0.113.9", id="with a port"),
+    pytest.param(1, "10.0.0.1", "[2001:db8::1]:443", "2001:db8::1", id="IPv6 with a port"),
+    pytest.param(1, "10.0.0.1", "[2001:db8::1]", "2001:db8::1", id="IPv6 in brackets"),
     pytest.param(1, "10.0.0.1", "unknown", None, id="no address"),
     pytest.param(1, "10.0.0.1", "1.1.1.1, <script>", None, id="hostile"),
     pytest.param(None, "", "", None, id="a local socket"),
@@ -342,6 +346,26 @@ def test_dropping_the_cookie_is_no_way_around_the_rate() -> None:
         assert exhausted(Browser(headers={"X-Forwarded-For": "203.0.113.9"}))
         assert not exhausted(Browser("192.0.2.2"))
         assert len(api.requests) == 3
+
+
+def test_whoever_makes_the_api_refuse_does_not_go_on_for_nothing() -> None:
+    with pointed_at(ALLOW_ANONYMOUS=True, ANONYMOUS_RATE="2/hour", MAX_RETRIES=0) as api:
+        api.misbehave(Fault(status=429), times=9)
+        codes = [Browser().post().json()["code"] for _ in range(4)]
+        assert codes == ["upstream_rate_limited"] * 2 + ["throttled"] * 2
+        assert (len(api.requests), ChatSession.objects.count()) == (2, 2)
+
+
+def test_the_api_is_not_asked_for_conversations_of_somebody_new() -> None:
+    with pointed_at(ALLOW_ANONYMOUS=True) as api:
+        for path in (f"{THREADS}cthr_1/", f"{THREADS}cthr_1/items/"):
+            assert Browser().client.get(path).json()["code"] == "thread_not_found"
+        assert Browser().client.get(THREADS).json()["data"] == []
+        assert api.requests == []
+        known = Browser()
+        known.start()
+        assert known.client.get(THREADS).json()["data"] == []
+        assert len(api.requests) == 2
 
 
 def test_behind_a_trusted_proxy_each_browser_has_its_own_rate(

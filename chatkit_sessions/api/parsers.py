@@ -6,7 +6,9 @@ import io
 from collections.abc import Mapping
 from typing import IO, Any
 
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser, JSONParser
 
@@ -22,6 +24,7 @@ class BoundedJSONParser(BaseParser):
 
     media_type = "application/json"
 
+    @method_decorator(sensitive_variables())
     def parse(
         self,
         stream: IO[Any],

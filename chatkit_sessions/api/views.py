@@ -11,10 +11,11 @@ from rest_framework.response import Response
 
 from chatkit_sessions.client import Page
 from chatkit_sessions.conf import get_settings
-from chatkit_sessions.exceptions import SessionNotFound
+from chatkit_sessions.exceptions import SessionNotFound, ThreadNotFound
 from chatkit_sessions.identity import resolve_identity
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet
 from chatkit_sessions.services import Conversations, cancel_session, conversations, issue_session
+from chatkit_sessions.visitors import is_new_visitor
 from chatkit_sessions.workflows import open_workflows
 
 from . import pages
@@ -89,8 +90,10 @@ class ThreadListView(ChatKitView):
     def get(self, request: Request) -> Response:
         """Return one page of them, newest first."""
         query = _valid(ThreadPageSerializer(data=request.query_params))
-        threads = _conversations(request, query).list(**query)
-        return Response(_api_page(threads))
+        own = _conversations(request, query)
+        if is_new_visitor(request._request):  # the API is not asked for what cannot be there
+            return Response(list_object([], has_more=False))
+        return Response(_api_page(own.list(**query)))
 
 
 class ThreadDetailView(ChatKitView):
@@ -99,12 +102,12 @@ class ThreadDetailView(ChatKitView):
     def get(self, request: Request, thread_id: str) -> Response:
         """Return it."""
         query = _valid(ThreadSerializer(data=request.query_params))
-        return Response(_conversations(request, query).retrieve(thread_id).raw)
+        return Response(_conversation(request, query).retrieve(thread_id).raw)
 
     def delete(self, request: Request, thread_id: str) -> Response:
         """Delete it for good."""
         query = _valid(ThreadSerializer(data=request.query_params))
-        _conversations(request, query).delete(thread_id)
+        _conversation(request, query).delete(thread_id)
         return Response(status=204)
 
 
@@ -114,10 +117,11 @@ class ThreadItemsView(ChatKitView):
     def get(self, request: Request, thread_id: str) -> Response:
         """Return one page of its items, newest first."""
         query = _valid(ThreadPageSerializer(data=request.query_params))
-        items = _conversations(request, query).items(thread_id, **query)
+        items = _conversation(request, query).items(thread_id, **query)
         return Response(_api_page(items))
 
 
+@sensitive_variables()
 def _valid(serializer: Any) -> dict[str, Any]:
     serializer.is_valid(raise_exception=True)
     validated: dict[str, Any] = serializer.validated_data
@@ -139,6 +143,14 @@ def _own_session(request: Request, session_id: str) -> ChatSession:
 def _conversations(request: Request, query: dict[str, Any]) -> Conversations:
     """Return the conversations with the workflow that the query names, and take the name out of it."""
     return conversations(user=request.user, request=request._request, workflow=query.pop("workflow", None))
+
+
+def _conversation(request: Request, query: dict[str, Any]) -> Conversations:
+    """Return the conversations that one may be among."""
+    own = _conversations(request, query)
+    if is_new_visitor(request._request):
+        raise ThreadNotFound
+    return own
 
 
 def _api_page(page: Page[Any]) -> dict[str, Any]:

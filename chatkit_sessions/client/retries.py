@@ -14,6 +14,8 @@ from .errors import APIError
 
 # A longer wait than this, in seconds, is not worth a request's time: the caller is told instead.
 MAX_RETRY_AFTER = 60.0
+# No longer one than this is believed, in seconds: a day.
+MAX_TOLD = 86_400.0
 RETRIED_STATUSES = frozenset({408, 409, 429})
 
 
@@ -33,13 +35,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             continue
         if 0 <= seconds < float("inf"):
-            return seconds
+            return min(seconds, MAX_TOLD)
     try:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+        # "-0000", which means UTC as well, is read as no zone at all.
+        seconds = date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time.time()
+    except (ValueError, OverflowError):  # no date, or one of another age
         return None
-    # "-0000", which means UTC as well, is read as no zone at all.
-    return max(date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time.time(), 0.0)
+    return min(max(seconds, 0.0), MAX_TOLD)
 
 
 def wait_before_retry(error: APIError, *, attempt: int, max_retries: int) -> float | None:

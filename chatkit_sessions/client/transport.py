@@ -13,7 +13,7 @@ from requests.auth import AuthBase
 from urllib3 import exceptions as urllib3_errors
 
 from chatkit_sessions import bounds
-from chatkit_sessions.secret import Secret, redact
+from chatkit_sessions.secret import Secret, redact, without
 
 from . import answers, retries
 from .answers import Answer, source
@@ -152,7 +152,8 @@ class Transport:
             raise answers.invalid("The answer is a redirect, which is never followed.", response)
         if data is answers.UNUSABLE:
             raise answers.invalid("The answer is not JSON that can be used.", response)
-        return Answer(data=data, attempts=attempt, **source(response))
+        # A gateway may answer with what it was sent; the client secret is cleaned where it is known.
+        return Answer(data=without(data, self._api_key), attempts=attempt, **source(response))
 
     def _request(
         self,
@@ -174,7 +175,7 @@ class Transport:
             auth=BearerAuth(self._api_key),
             timeout=(min(connect, left), min(read, left)),
             allow_redirects=False,
-            hooks={"response": [*session.hooks["response"], _forget_location]},
+            hooks={"response": [*session.hooks["response"], self._tidy]},
             stream=True,
         )
 
@@ -191,6 +192,13 @@ class Transport:
             retryable=retries.is_retryable(response),
         )
 
+    def _tidy(self, response: requests.Response, **options: Any) -> None:
+        """Take out of the headers what leads astray."""
+        # To prepare to follow a redirect, requests would first read all of the answer.
+        response.headers.pop("location", None)
+        if request_id := response.headers.get("x-request-id"):
+            response.headers["x-request-id"] = self._clean(request_id, answers.MAX_WORD_LENGTH)
+
     def _transport_error(self, error: Exception) -> APIError:
         if isinstance(error, requests.ReadTimeout):
             return APITimeoutError("The API did not answer in time.")
@@ -206,13 +214,9 @@ class Transport:
         return self._clean(value, length) if isinstance(value, str) else None
 
     def _clean(self, text: str, length: int = _MAX_MESSAGE_LENGTH) -> str:
-        """Return a text without keys and secrets, shortened."""
-        return str(redact(text, self._api_key))[:length]
-
-
-def _forget_location(response: requests.Response, **options: Any) -> None:
-    """Keep requests from preparing to follow a redirect: it would first read all of the answer."""
-    response.headers.pop("location", None)
+        """Return a text on one line, without keys, secrets and what a terminal obeys, shortened."""
+        printable = "".join(character if character.isprintable() else " " for character in text)
+        return str(redact(" ".join(printable.split()), self._api_key))[:length]
 
 
 def _cut(response: requests.Response | None) -> APITimeoutError:

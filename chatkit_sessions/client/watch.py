@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
 
@@ -75,7 +76,8 @@ def watch(seconds: float) -> Iterator[Watch]:
     timer = threading.Timer(seconds, watching.end)
     timer.daemon = True
     token = _current.set(watching)
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # no thread is to be had: the socket's own timeouts are left
+        timer.start()
     try:
         yield watching
     finally:
@@ -102,7 +104,12 @@ class _Watched:
 
     def _connect(self, watching: Watch) -> Any:
         """Try one address after the other, as urllib3 does, but in no more than the time of the whole."""
-        *others, last = _addresses(self._dns_host, self.port) or [self._dns_host]
+        try:
+            found = _addresses(self._dns_host, self.port, watching.seconds_left)
+        except OSError as error:
+            # As urllib3 says it, which would ask once more.
+            raise NewConnectionError(self, f"Failed to resolve {self._dns_host!r} ({error})") from error  # type: ignore[arg-type]  # a connection, when mixed in
+        *others, last = found or [self._dns_host]
         for address in others:
             if not watching.is_over:
                 with contextlib.suppress(HTTPError):
@@ -131,13 +138,36 @@ class _Watched:
         return super().getresponse()  # type: ignore[misc]  # as above
 
 
-def _addresses(name: str, port: int | None) -> list[str]:
-    """Return a host's addresses in the system's order; none where urllib3 is to say what is wrong."""
+def _addresses(name: str, port: int | None, seconds: float) -> list[str]:
+    """Return a host's addresses in the system's order; none where urllib3 is to say what is wrong.
+
+    Raises:
+        OSError: it has none, or the system did not find out in time.
+    """
+    results: SimpleQueue[list[str] | OSError] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(name.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
+        except OSError as error:
+            results.put(error)
+        except UnicodeError:
+            results.put([])
+        else:
+            results.put([str(entry[4][0]) for entry in found])
+
     try:
-        found = socket.getaddrinfo(name.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []
-    return [str(entry[4][0]) for entry in found]
+        # The system cannot be interrupted, only left alone.
+        threading.Thread(target=look_up, daemon=True).start()
+    except RuntimeError as error:  # no thread is to be had
+        raise OSError(str(error)) from error
+    try:
+        result = results.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError("not in time") from None
+    if isinstance(result, OSError):
+        raise result
+    return result
 
 
 class _WatchedHTTPConnection(_Watched, HTTPConnection):

@@ -62,9 +62,10 @@ class ChatSessionQuerySet(models.QuerySet["ChatSession"]):
         """Return the rows whose time is over although they still say ``status``."""
         return self.filter(status=status, expires_at__lte=now)
 
-    def due(self) -> Self:
-        """Return the sessions of whose end the API has yet to be told."""
-        return self.filter(cancel_requested_at__isnull=False)
+    def due(self, now: datetime | None = None) -> Self:
+        """Return the cancelled sessions of whose end the API has yet to be told, while that matters."""
+        still = self.filter(status=Status.CANCELLED, expires_at__gt=now or timezone.now())
+        return still.filter(cancel_requested_at__isnull=False)
 
     def shown_as(self, status: str) -> Self:
         """Return the sessions that show as ``status`` now, housekeeping or not."""
@@ -171,7 +172,10 @@ class ChatSession(models.Model):
         _("cancellation due, last tried"),
         null=True,
         blank=True,
-        help_text=_("Set while the API has yet to be told that the session was cancelled here."),
+        help_text=_(
+            "Set until the API has been told that the session was cancelled here. On one that is over: it "
+            "was never told."
+        ),
     )
     handed_out_count = models.PositiveIntegerField(
         _("times handed out"), default=0, help_text=_("How often the client secret left the server.")

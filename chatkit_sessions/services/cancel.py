@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -18,8 +20,8 @@ from chatkit_sessions import signals
 from chatkit_sessions.exceptions import InvalidRequest, StorageUnavailable
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, Status
 
-from .storage import database
-from .withdrawal import tell, tell_all
+from .storage import after_commit, database
+from .withdrawal import atell, tell, tell_all
 
 logger = logging.getLogger("chatkit_sessions")
 
@@ -32,7 +34,7 @@ def cancel_session(session: ChatSession, *, by: Any = None, reason: str = "") ->
     """Cancel a running session; one that has ended stays as it is, so that repeating is harmless.
 
     From here on it is not handed out again, even if the API cannot be told now: ``cancel_requested_at`` is
-    set until the API has been told.
+    set until the API has been told. Inside a transaction it is told when that is committed.
 
     Args:
         by: the account that ends it, for the audit.
@@ -42,13 +44,15 @@ def cancel_session(session: ChatSession, *, by: Any = None, reason: str = "") ->
         InvalidRequest: the reason is too long.
         StorageUnavailable: the database failed, and the session goes on.
     """
-    _check_reason(reason)
-    with _recording(str(session.reference)):
-        ended = end_here(session, by=by, reason=reason)
+    ended = _end_one(session, by=by, reason=reason)
+    after_commit(partial(_let_know, session, ended))
+    return session
+
+
+def _let_know(session: ChatSession, ended: bool) -> None:
     if ended:
         announce_end(session)
     tell(session)
-    return session
 
 
 @dataclass(frozen=True)
@@ -57,19 +61,21 @@ class BulkCancellation:
 
     Attributes:
         sessions: those that were running and are cancelled here.
+        pending: how many were being issued: nobody gets their secrets any more, and they are withdrawn.
     """
 
     sessions: Sequence[ChatSession]
+    pending: int = 0
 
     @property
     def ended(self) -> int:
-        """Return how many are cancelled here."""
-        return len(self.sessions)
+        """Return how many are ended here."""
+        return len(self.sessions) + self.pending
 
     @property
     def due(self) -> int:
         """Return of how many of them the API has yet to be told."""
-        return sum(session.cancel_requested_at is not None for session in self.sessions)
+        return sum(session.cancel_requested_at is not None for session in self.sessions) + self.pending
 
     @property
     def summary(self) -> str:
@@ -82,24 +88,43 @@ def cancel_sessions(
 ) -> BulkCancellation:
     """Cancel the running ones of these sessions: here at once, at the API for at most so many seconds.
 
+    Those that are being issued at this moment are stopped as well. Inside a transaction the API is told when
+    that is committed.
+
     Raises:
         InvalidRequest: the reason is too long.
         StorageUnavailable: the database failed; those it has ended stay so.
     """
     _check_reason(reason)
     ended: list[ChatSession] = []
-    with _recording():
-        for batch in end_all_here(sessions, by=by, reason=reason):
-            ended += batch
-            for session in batch:
-                announce_end(session)
-    tell_all(ended, seconds=seconds)
-    return BulkCancellation(ended)
+    try:
+        with _recording():
+            pending = stop_pending(sessions, by=by, reason=reason)
+            for batch in end_all_here(sessions, by=by, reason=reason):
+                ended += batch
+    finally:
+        after_commit(partial(announce_all, ended))
+    after_commit(partial(tell_all, ended, seconds=seconds))
+    return BulkCancellation(ended, pending)
 
 
 async def acancel_session(session: ChatSession, *, by: Any = None, reason: str = "") -> ChatSession:
-    """Do as ``cancel_session``."""
-    return await sync_to_async(cancel_session)(session, by=by, reason=reason)
+    """Do as ``cancel_session``; the wait for the API blocks neither the event loop nor its database."""
+    # As in issuing: what was begun is brought to its end.
+    return await asyncio.shield(_acancel(session, by=by, reason=reason))
+
+
+async def _acancel(session: ChatSession, *, by: Any, reason: str) -> ChatSession:
+    if await sync_to_async(_end_one)(session, by=by, reason=reason):
+        await sync_to_async(announce_end)(session)
+    await atell(session)
+    return session
+
+
+def _end_one(session: ChatSession, *, by: Any, reason: str) -> bool:
+    _check_reason(reason)
+    with _recording(str(session.reference)):
+        return end_here(session, by=by, reason=reason)
 
 
 def end_here(session: ChatSession, *, by: Any, reason: str) -> bool:
@@ -112,12 +137,12 @@ def end_here(session: ChatSession, *, by: Any, reason: str) -> bool:
     values = {
         "status": Status.CANCELLED,
         "ended_at": now,
-        "ended_by": by if getattr(by, "pk", None) is not None else None,  # a visitor is no account
-        "end_reason": reason,
+        **_by_whom(by, reason),
         # Without an id the API cannot be told; the session runs out by itself.
         "cancel_requested_at": now if session.upstream_id else None,
     }
-    if not ChatSession.objects.filter(pk=session.pk).running(now).update(**values):
+    row = ChatSession.objects.using(database()).filter(pk=session.pk)
+    if not row.running(now).update(**values):
         session.refresh_from_db(using=database())
         return False
     for name, value in values.items():
@@ -133,12 +158,36 @@ def end_all_here(
     Raises:
         StorageError: the database failed; those yielded before stay cancelled.
     """
-    running = list(sessions.running())
+    running = list(sessions.using(database()).running())
     for start in range(0, len(running), BATCH):
         # Only updates: on SQLite a transaction that reads first may not be let write.
         with transaction.atomic(using=database()):
             batch = [row for row in running[start : start + BATCH] if end_here(row, by=by, reason=reason)]
         yield batch
+
+
+def stop_pending(sessions: ChatSessionQuerySet, *, by: Any, reason: str) -> int:
+    """Keep those of these sessions that are being issued from becoming active, and return how many there are.
+
+    Whoever waits for their answers finds it here, withholds the secrets and withdraws them.
+
+    Raises:
+        StorageError: the database failed.
+    """
+    now = timezone.now()
+    pending = sessions.using(database()).filter(status=Status.PENDING, expires_at__gt=now)
+    return pending.filter(cancel_requested_at=None).update(cancel_requested_at=now, **_by_whom(by, reason))
+
+
+def _by_whom(by: Any, reason: str) -> dict[str, Any]:
+    # A visitor is no account.
+    return {"ended_by": by if getattr(by, "pk", None) is not None else None, "end_reason": reason}
+
+
+def announce_all(sessions: Iterable[ChatSession]) -> None:
+    """Tell the receivers of each."""
+    for session in sessions:
+        announce_end(session)
 
 
 def announce_end(session: ChatSession) -> None:

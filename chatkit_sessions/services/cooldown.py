@@ -38,8 +38,11 @@ class Cooldown:
         name = f"chatkit_sessions.cooldown.{hashlib.sha256(base_url.encode()).hexdigest()[:16]}"
         self._failures, self._until, self._probe = f"{name}.failures", f"{name}.until", f"{name}.probe"
 
-    def check(self) -> bool:
+    def check(self, *, probes: bool = True) -> bool:
         """Return whether this call is the one that finds out if the API is back.
+
+        Args:
+            probes: whether it may be that one; others pass as soon as the pause is over.
 
         Raises:
             UpstreamUnavailable: the pause is not over, or another call is finding out.
@@ -52,7 +55,10 @@ class Cooldown:
             if until is None:
                 return False
             left = until - timezone.now().timestamp()
-            if left <= 0:
+            # Longer than a pause can be: whoever began it had another clock.
+            if left <= 0 or left > self._rule[1]:
+                if not probes:
+                    return False
                 if cache.add(self._probe, True, timeout=self._probe_seconds):
                     return True
                 left = PROBE_RETRY_AFTER
@@ -75,18 +81,13 @@ class Cooldown:
         with _quiet():
             cache.delete(self._probe)
 
-    def let_through(self) -> None:
-        """End the pause; should the API still be unavailable, the next failure begins it again."""
-        with _quiet():
-            cache.delete(self._until)
-
     def _count(self, times: int, seconds: float, *, is_probe: bool) -> None:
         cache.add(self._failures, 0, timeout=MEMORY)
         failures = cache.incr(self._failures)
         if failures < times and not is_probe:
             return
         now = timezone.now().timestamp()
-        if (cache.get(self._until) or 0) > now:  # of another call that was under way
+        if 0 < (cache.get(self._until) or 0) - now <= seconds:  # begun by another call
             return
         cache.set(self._until, now + seconds, timeout=seconds + MEMORY)
         logger.error(

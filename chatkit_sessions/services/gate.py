@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
-from chatkit_sessions.client import APIConnectionError, APIError, APITimeoutError
+from chatkit_sessions.client import APIConnectionError, APIError
 from chatkit_sessions.conf import Settings
 from chatkit_sessions.exceptions import UpstreamUnavailable
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 # A call that takes longer, in seconds, is slow: nobody waits for its place.
 SLOW = 1.0
 # Seconds that one waits for a place at most, however quickly they change hands.
-PATIENCE = 5.0
+PATIENCE = 2.0
 # Seconds to name in Retry-After when all places are taken.
 FULL_RETRY_AFTER = 1.0
 
@@ -33,16 +34,21 @@ class Places:
         # When each place was taken, on the monotonic clock.
         self._taken: dict[object, float] = {}
         self._change = threading.Condition()
-        # The addresses whose last call met a failing API.
+        # The addresses at which the last session could not be had.
         self.failing: set[str] = set()
 
-    def is_hopeless(self, number: int | None, base_url: str) -> bool:
-        """Return whether all places are taken and none is soon to become free for this address."""
+    def is_hopeless(self, number: int, base_url: str) -> bool:
+        """Return whether so many places are taken and none is soon to become free for this address."""
         with self._change:
-            return self._is_full(number) and self._is_stuck(base_url)
+            return len(self._taken) >= number and self._is_stuck(base_url)
+
+    def is_full(self, number: int) -> bool:
+        """Return whether so many places are taken."""
+        with self._change:
+            return len(self._taken) >= number
 
     @contextmanager
-    def taken(self, number: int | None, base_url: str) -> Iterator[None]:
+    def taken(self, number: int, base_url: str) -> Iterator[None]:
         """Hold one of so many places, and wait for one as long as they change hands quickly.
 
         Raises:
@@ -51,7 +57,7 @@ class Places:
         place = object()
         until = time.monotonic() + PATIENCE
         with self._change:
-            while self._is_full(number):
+            while len(self._taken) >= number:
                 if self._is_stuck(base_url) or time.monotonic() >= until:
                     raise APIConnectionError("Too many requests of this process wait for the API already.")
                 self._change.wait(min(until, min(self._taken.values()) + SLOW) - time.monotonic())
@@ -62,9 +68,6 @@ class Places:
             with self._change:
                 del self._taken[place]
                 self._change.notify()
-
-    def _is_full(self, number: int | None) -> bool:
-        return number is not None and len(self._taken) >= number
 
     def _is_stuck(self, base_url: str) -> bool:
         return base_url in self.failing or min(self._taken.values()) + SLOW <= time.monotonic()
@@ -82,33 +85,44 @@ def _begin_anew() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
 
+_regardless: ContextVar[bool] = ContextVar("chatkit_sessions_regardless", default=False)
+
+
+@contextmanager
+def regardless_of_cooldown() -> Iterator[None]:
+    """Let the calls of this block pass during a cool-down, and nobody else's."""
+    token = _regardless.set(True)
+    try:
+        yield
+    finally:
+        _regardless.reset(token)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
-    """Leave to make one call.
+class IssuingPass:
+    """Leave to ask for one session. What comes of it begins or ends the cool-down.
 
     Attributes:
         is_probe: whether it is the call that finds out if the API is back after a cool-down.
-        places: how many such calls may be under way at a time in this process, or None.
     """
 
+    settings: Settings
     base_url: str
     cooldown: Cooldown
     is_probe: bool
-    places: int | None
 
-    def call(self, ask: Callable[[], T], *, is_patient: bool = True) -> T:
-        """Make the call and count how it ended.
-
-        Args:
-            is_patient: whether the API is given its full time; if not, a timeout says nothing about it.
+    def call(self, ask: Callable[[], T]) -> T:
+        """Make the call as soon as there is a place for it, and count how it ended.
 
         Raises:
             APIError: as the call does, or because nobody gave up a place for it.
         """
+        number = self.settings.max_concurrent_calls
         try:
-            with _places.taken(self.places, self.base_url):
-                return self._counted(ask, is_patient=is_patient)
+            if number is None:
+                return self._counted(ask)
+            with _places.taken(number, self.base_url):
+                return self._counted(ask)
         finally:
             self.give_back()
 
@@ -117,12 +131,11 @@ class Pass:
         if self.is_probe:
             self.cooldown.give_back_probe()
 
-    def _counted(self, ask: Callable[[], T], *, is_patient: bool) -> T:
+    def _counted(self, ask: Callable[[], T]) -> T:
         try:
             answer = ask()
         except APIError as error:
-            if is_patient or not isinstance(error, APITimeoutError):
-                self._count(error)
+            self._count(error)
             raise
         self._count(None)
         return answer
@@ -135,17 +148,37 @@ class Pass:
         self.cooldown.record(error, is_probe=self.is_probe)
 
 
-def enter(settings: Settings, base_url: str, *, takes_place: bool = True) -> Pass:
-    """Let one call pass, unless it is in vain already.
-
-    Args:
-        takes_place: whether a worker of the site waits for it; MAX_CONCURRENT_CALLS may at a time.
+def enter(settings: Settings, base_url: str) -> IssuingPass:
+    """Let somebody ask for a session, unless it is in vain already.
 
     Raises:
         UpstreamUnavailable: the API is cooling down, or hangs with all places taken.
     """
-    places = settings.max_concurrent_calls if takes_place else None
-    if _places.is_hopeless(places, base_url):
+    number = settings.max_concurrent_calls
+    if number is not None and _places.is_hopeless(number, base_url):
         raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
     cooldown = Cooldown(settings, base_url)
-    return Pass(base_url=base_url, cooldown=cooldown, is_probe=cooldown.check(), places=places)
+    is_probe = not _regardless.get() and cooldown.check()
+    return IssuingPass(settings=settings, base_url=base_url, cooldown=cooldown, is_probe=is_probe)
+
+
+@contextmanager
+def passing(settings: Settings, base_url: str) -> Iterator[None]:
+    """Let another call pass: it respects a cool-down, but neither begins nor ends one, and never waits.
+
+    What somebody provokes with a conversation of their own is no reason to refuse sessions to others. Half of
+    the places are kept for sessions.
+
+    Raises:
+        UpstreamUnavailable: the API is cooling down, or the places are taken.
+    """
+    Cooldown(settings, base_url).check(probes=False)
+    number = settings.max_concurrent_calls
+    if number is None:
+        yield
+        return
+    number = max(number // 2, 1)
+    if _places.is_full(number):
+        raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
+    with _places.taken(number, base_url):
+        yield

@@ -13,6 +13,7 @@ from django.utils import timezone
 from chatkit_sessions.exceptions import StorageUnavailable
 from chatkit_sessions.models import OVERDUE, ChatSession, ChatSessionQuerySet, Status
 
+from .storage import database
 from .withdrawal import tell_all
 
 # Rows that one statement changes: nobody waits long for the locks.
@@ -26,14 +27,12 @@ class Reconciliation:
     Attributes:
         lost: pending rows that nobody settled in time.
         expired: sessions whose time is over.
-        moot: cancellations that the API need not hear of any more: the sessions have run out.
         told: cancellations that the API was told of.
         due: those of which it has yet to be told.
     """
 
     lost: int
     expired: int
-    moot: int
     told: int
     due: int
 
@@ -47,20 +46,17 @@ def reconcile(*, seconds: float = 60) -> Reconciliation:
         StorageUnavailable: the database failed; what was settled until then stays so.
     """
     now = timezone.now()
-    sessions = ChatSession.objects
+    sessions = ChatSession.objects.using(database())
     try:
         ended = {
             shown: _settle(sessions.overdue(status, now), status=shown, ended_at=F("expires_at"))
             for status, shown in OVERDUE.items()
         }
-        moot = _settle(sessions.due().filter(expires_at__lte=now), cancel_requested_at=None)
         told = tell_all(_claimed(now), seconds=seconds)
-        due = sessions.due().count()
+        due = sessions.due(now).count()
     except StorageError as err:
         raise StorageUnavailable from err
-    return Reconciliation(
-        lost=ended[Status.LOST], expired=ended[Status.EXPIRED], moot=moot, told=told, due=due
-    )
+    return Reconciliation(lost=ended[Status.LOST], expired=ended[Status.EXPIRED], told=told, due=due)
 
 
 def _settle(sessions: ChatSessionQuerySet, **values: object) -> int:
@@ -68,7 +64,10 @@ def _settle(sessions: ChatSessionQuerySet, **values: object) -> int:
     settled = 0
     while keys := list(sessions.order_by("pk").values_list("pk", flat=True)[:BATCH]):
         # Filtered once more: somebody else may have settled some of them meanwhile.
-        settled += sessions.filter(pk__in=keys).update(**values)
+        changed = sessions.filter(pk__in=keys).update(**values)
+        if not changed:
+            break
+        settled += changed
     return settled
 
 
@@ -77,7 +76,7 @@ def _claimed(now: datetime) -> Iterator[ChatSession]:
 
     Whoever begins later may get one again that is being told: telling the API twice is harmless.
     """
-    due = ChatSession.objects.due().filter(expires_at__gt=now)
+    due = ChatSession.objects.using(database()).due(now)
     for session in list(due.order_by("expires_at")):
         claim = due.filter(pk=session.pk, cancel_requested_at=session.cancel_requested_at)
         if claim.update(cancel_requested_at=timezone.now()):

@@ -18,12 +18,12 @@ from chatkit_sessions.exceptions import NotConfigured, SessionRefused, StorageUn
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.secret import Secret, redact
 
-from .gate import Pass, enter
+from .gate import IssuingPass, enter
 from .order import Order, OrderArguments, place_order
 from .reserve import reserve
 from .reuse import hand_out_again
-from .settle import fail, settle
-from .withdrawal import tell, withdraw
+from .settle import disown, fail, settle
+from .withdrawal import atell, tell, withdraw
 
 logger = logging.getLogger("chatkit_sessions")
 
@@ -94,7 +94,12 @@ def issue_session(
     )
     if isinstance(opened, IssuedSession):
         return opened
-    return _close(opened, _call(opened))
+    try:
+        return _close(opened, _call(opened))
+    finally:
+        # Those that made room are ended here already; what the API is not told now, chatkit_reconcile tells.
+        for old in opened.replaced:
+            tell(old, seconds=opened.seconds_left)
 
 
 async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
@@ -110,8 +115,12 @@ async def _aissue(arguments: OrderArguments) -> IssuedSession:
     opened = await sync_to_async(_open)(**arguments)
     if isinstance(opened, IssuedSession):
         return opened
-    outcome = await sync_to_async(_call, thread_sensitive=False)(opened)
-    return await sync_to_async(_close)(opened, outcome)
+    try:
+        outcome = await sync_to_async(_call, thread_sensitive=False)(opened)
+        return await sync_to_async(_close)(opened, outcome)
+    finally:
+        for old in opened.replaced:
+            await atell(old, seconds=opened.seconds_left)
 
 
 def _hidden(client_secret: str | None) -> Secret | None:
@@ -130,7 +139,7 @@ class _Reservation:
     """
 
     order: Order
-    leave: Pass
+    leave: IssuingPass
     session: ChatSession
     replaced: list[ChatSession]
     ends: float
@@ -171,13 +180,14 @@ def _open(**arguments: Unpack[OrderArguments]) -> IssuedSession | _Reservation:
 
 def _reserve(order: Order) -> _Reservation:
     """Get the leave to ask the API, and only then write the row."""
-    ends = time.monotonic() + order.settings.deadline
     leave = enter(order.settings, order.issuer.base_url)
     try:
         session, replaced = reserve(order)
     except BaseException:
         leave.give_back()
         raise
+    # From here on: however long the database took, the API has its time.
+    ends = time.monotonic() + order.settings.deadline
     return _Reservation(order=order, leave=leave, session=session, replaced=replaced, ends=ends)
 
 
@@ -197,23 +207,19 @@ def _call(reservation: _Reservation) -> _Outcome:
 def _close(reservation: _Reservation, outcome: _Outcome) -> IssuedSession:
     """Settle the row, tell the receivers, and return the secret or raise."""
     session, answer = reservation.session, outcome.result
-    try:
-        if isinstance(answer, APIError):
-            raise fail(session, answer, outcome.latency_ms) from answer
-        _settle_or_withdraw(reservation, answer, outcome.latency_ms)
-        signals.session_issued.send_robust(sender=ChatSession, session=session)
-        return IssuedSession(client_secret=answer.client_secret, session=session)
-    finally:
-        # Those that made room are ended here already; what the API is not told now, chatkit_reconcile tells.
-        for old in reservation.replaced:
-            tell(old, seconds=reservation.seconds_left)
+    if isinstance(answer, APIError):
+        raise fail(session, answer, outcome.latency_ms) from answer
+    _settle_or_withdraw(reservation, answer, outcome.latency_ms)
+    signals.session_issued.send_robust(sender=ChatSession, session=session)
+    return IssuedSession(client_secret=answer.client_secret, session=session)
 
 
 def _settle_or_withdraw(reservation: _Reservation, answer: ChatKitSession, latency_ms: int) -> None:
+    session = reservation.session
     try:
-        settle(reservation.session, answer, latency_ms)
+        settle(session, answer, latency_ms)
     except StorageUnavailable:
-        if answer.id:
-            seconds = max(reservation.seconds_left, MIN_WITHDRAW_SECONDS)
-            withdraw(reservation.session, answer.id, seconds=seconds, takes_place=False)
+        seconds = max(reservation.seconds_left, MIN_WITHDRAW_SECONDS)
+        is_told = not answer.id or withdraw(session, answer.id, seconds=seconds, takes_place=False)
+        disown(session, is_told=is_told)
         raise

@@ -91,7 +91,8 @@ def _rate(order: Order, now: datetime) -> list[_Limit]:
     sessions = ChatSession.objects.using(database()).filter(address_digest=order.address_digest)
     return [
         _Limit(
-            sessions=sessions.started_since(now - period, now),
+            # Failed ones too: whoever makes the API refuse is not to go on for nothing.
+            sessions=sessions.filter(created_at__gt=now - period),
             number=number,
             until="created_at",
             period=period,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,11 +15,14 @@ from chatkit_sessions import signals
 from chatkit_sessions.client import APIError, ChatKitSession
 from chatkit_sessions.digests import digest
 from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable
-from chatkit_sessions.models import ChatSession, Status
+from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, Status
 from chatkit_sessions.secret import redact
 
 from .audit import bounded_response, granted_rate, storable
+from .storage import database
 from .upstream import translate
+
+WITHHELD = "its secret was withheld"
 
 logger = logging.getLogger("chatkit_sessions")
 
@@ -29,28 +34,58 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
         StorageUnavailable: the database failed, or the row is no longer waited for.
     """
     now = timezone.now()
+    values: dict[str, Any] = {
+        "status": Status.ACTIVE,
+        "upstream_id": redact(storable(answer.id), answer.client_secret)[:255],
+        "secret_digest": digest(answer.client_secret),
+        "expires_at": datetime.fromtimestamp(answer.expires_at, UTC),
+        "max_requests_per_1_minute": granted_rate(answer) or session.max_requests_per_1_minute,
+        "response": bounded_response(answer),
+        "issued_at": now,
+        "handed_out_count": 1,
+        "last_handed_out_at": now,
+        "upstream_request_id": redact(answer.request_id, answer.client_secret),
+        "upstream_status": 200,
+        "attempts": answer.attempts,
+        "latency_ms": latency_ms,
+    }
+    pending = _pending(session)
+    # After its time its place was given up, and somebody else may have it.
+    waited_for = pending.filter(expires_at__gt=now, cancel_requested_at=None)
     try:
-        _update_pending(
-            session,
-            status=Status.ACTIVE,
-            upstream_id=redact(storable(answer.id), answer.client_secret)[:255],
-            secret_digest=digest(answer.client_secret),
-            expires_at=datetime.fromtimestamp(answer.expires_at, UTC),
-            max_requests_per_1_minute=granted_rate(answer) or session.max_requests_per_1_minute,
-            response=bounded_response(answer),
-            issued_at=now,
-            handed_out_count=1,
-            last_handed_out_at=now,
-            upstream_request_id=redact(answer.request_id, answer.client_secret),
-            upstream_status=200,
-            attempts=answer.attempts,
-            latency_ms=latency_ms,
-        )
+        if _update(session, waited_for, values):
+            return
+        # It was cancelled while it was being issued: nobody gets its secret.
+        withheld = {
+            "status": Status.CANCELLED,
+            "ended_at": now,
+            "handed_out_count": 0,
+            "last_handed_out_at": None,
+        }
+        _update(session, pending.exclude(cancel_requested_at=None), values | withheld)
+        raise StorageError(f"Session {session.reference} is no longer waited for.")
     except StorageError as err:
         logger.exception(
-            "Session %s was issued but could not be settled; its secret is withheld.", session.reference
+            "Session %s was issued (%s, request id %r) but could not be settled; its secret is withheld.",
+            session.reference,
+            redact(storable(answer.id), answer.client_secret),
+            answer.request_id,
         )
         raise StorageUnavailable(reference=str(session.reference)) from err
+
+
+def disown(session: ChatSession, *, is_told: bool) -> None:
+    """Say in the row, if the database lets us, that its secret was withheld, and whether the API was told.
+
+    The database may have carried out what it then could not answer.
+    """
+    now = timezone.now()
+    row = ChatSession.objects.using(database()).filter(pk=session.pk)
+    withheld = {"ended_at": now, "end_reason": WITHHELD, "handed_out_count": 0, "cancel_requested_at": now}
+    with suppress(StorageError):
+        row.filter(status=Status.ACTIVE).update(status=Status.CANCELLED, **withheld)
+        if is_told:
+            row.filter(status=Status.CANCELLED).update(cancel_requested_at=None)
 
 
 def fail(session: ChatSession, cause: APIError, latency_ms: int) -> ChatKitSessionsError:
@@ -66,18 +101,20 @@ def fail(session: ChatSession, cause: APIError, latency_ms: int) -> ChatKitSessi
         cause.request_id,
         message,
     )
+    values = {
+        "status": Status.FAILED,
+        "ended_at": timezone.now(),
+        "cancel_requested_at": None,  # there is nothing to cancel
+        "upstream_request_id": cause.request_id,
+        "upstream_status": cause.status_code,
+        "error_code": error.code,
+        "error_message": message,
+        "attempts": cause.attempts,
+        "latency_ms": latency_ms,
+    }
     try:
-        _update_pending(
-            session,
-            status=Status.FAILED,
-            ended_at=timezone.now(),
-            upstream_request_id=cause.request_id,
-            upstream_status=cause.status_code,
-            error_code=error.code,
-            error_message=message,
-            attempts=cause.attempts,
-            latency_ms=latency_ms,
-        )
+        if not _update(session, _pending(session), values):
+            raise StorageError(f"Session {reference} is no longer waited for.")
     except StorageError:
         logger.exception("The failure of session %s could not be recorded; its row stays pending.", reference)
         return StorageUnavailable(reference=reference)
@@ -85,18 +122,14 @@ def fail(session: ChatSession, cause: APIError, latency_ms: int) -> ChatKitSessi
     return error
 
 
-def _update_pending(session: ChatSession, **values: Any) -> None:
-    """Change the row, if it is still the pending one that was reserved.
+def _pending(session: ChatSession) -> ChatSessionQuerySet:
+    return ChatSession.objects.using(database()).filter(pk=session.pk, status=Status.PENDING)
 
-    Raises:
-        StorageError: the database failed, or the row was settled or given up meanwhile.
-    """
-    pending = ChatSession.objects.filter(pk=session.pk, status=Status.PENDING)
-    if values["status"] == Status.ACTIVE:
-        # Its place was given up by now, and somebody else may have it.
-        pending = pending.filter(expires_at__gt=timezone.now())
-    changed = pending.update(**values)
-    if not changed:
-        raise StorageError(f"Session {session.reference} is no longer waited for.")
+
+def _update(session: ChatSession, row: ChatSessionQuerySet, values: Mapping[str, Any]) -> bool:
+    """Change the row where it is still what it is filtered for, and return whether it was."""
+    if not row.update(**values):
+        return False
     for name, value in values.items():
         setattr(session, name, value)
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from django.db import router, transaction
@@ -38,6 +38,30 @@ def committed() -> Iterator[None]:
         except RuntimeError as err:
             raise _inside_transaction() from err
         yield
+
+
+def after_commit(function: Callable[[], object]) -> None:
+    """Call a function once what was written holds: at once, or at the end of the transaction around it.
+
+    A site that commits by hand is asked for nothing: chatkit_reconcile finds what is left to do.
+    """
+    connection = transaction.get_connection(database())
+    if connection.in_atomic_block:
+        if _is_inside_transaction(connection.alias):
+            transaction.on_commit(function, using=connection.alias, robust=True)
+            return
+    elif not connection.get_autocommit():
+        return
+    function()
+
+
+def _is_inside_transaction(alias: str) -> bool:
+    try:
+        # Django exempts its TestCase, whose transaction stands for the database.
+        with transaction.atomic(using=alias, durable=True, savepoint=False):
+            return False
+    except RuntimeError:
+        return True
 
 
 def is_deadlock(error: BaseException) -> bool:

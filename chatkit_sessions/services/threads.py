@@ -77,7 +77,8 @@ class Conversations:
 
     def _call(self, ask: Callable[[], T], *, for_thread: bool = True) -> T:
         try:
-            return gate.enter(self.settings, self.issuer.base_url).call(ask)
+            with gate.passing(self.settings, self.issuer.base_url):
+                return ask()
         except NotFoundError as error:
             raise (ThreadNotFound if for_thread else translate(error)) from None
         except ParameterError as error:

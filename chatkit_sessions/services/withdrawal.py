@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from queue import Empty, SimpleQueue
 
+from asgiref.sync import sync_to_async
 from django.db import Error as StorageError
 from django.db import connections
 
 from chatkit_sessions.client import APIError, ParameterError
 from chatkit_sessions.conf import get_settings
-from chatkit_sessions.exceptions import NotConfigured, UpstreamUnavailable
+from chatkit_sessions.exceptions import ChatKitSessionsError, UpstreamUnavailable
 from chatkit_sessions.issuers.openai import OpenAIIssuer
 from chatkit_sessions.models import ChatSession
 
 from . import gate
+from .cooldown import Cooldown
+from .storage import database
 
 logger = logging.getLogger("chatkit_sessions")
 
+_OURS = (APIError, ChatKitSessionsError, ParameterError)
 # Of how many sessions the API is told at a time.
 AT_A_TIME = 4
 
@@ -35,6 +40,16 @@ def tell(session: ChatSession, *, seconds: float | None = None) -> bool:
     return withdraw(session, session.upstream_id, seconds=seconds) and _note(session)
 
 
+async def atell(session: ChatSession, *, seconds: float | None = None) -> bool:
+    """Do as ``tell``; the wait for the API blocks neither the event loop nor its database."""
+    if session.cancel_requested_at is None:
+        return False
+    telling = sync_to_async(withdraw, thread_sensitive=False)
+    return await telling(session, session.upstream_id, seconds=seconds) and await sync_to_async(_note)(
+        session
+    )
+
+
 def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
     """Tell the API of many sessions, some at a time, for at most so many seconds; return of how many.
 
@@ -43,34 +58,34 @@ def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
     """
     until = time.monotonic() + seconds
     due = (session for session in sessions if session.cancel_requested_at is not None)
-    under_way: dict[Future[bool], ChatSession] = {}
-    told = 0
-    pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="chatkit-withdrawal")
-    try:
-        while True:
-            while len(under_way) < AT_A_TIME and (left := until - time.monotonic()) > 0:
-                session = next(due, None)
-                if session is None:
-                    break
-                telling = pool.submit(_withdraw_in_thread, session, seconds=left)
-                under_way[telling] = session
-            left = max(until - time.monotonic(), 0)
-            ended = wait(under_way, timeout=left, return_when=FIRST_COMPLETED).done
-            if not ended:
-                return told
-            for telling in ended:
-                session = under_way.pop(telling)
-                told += telling.result() and _note(session)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    results: SimpleQueue[tuple[ChatSession, bool]] = SimpleQueue()
+    under_way = told = 0
+    while True:
+        while under_way < AT_A_TIME and (left := until - time.monotonic()) > 0:
+            session = next(due, None)
+            if session is None:
+                break
+            # No pool: Python would wait for its threads at the end of the process, however long they hang.
+            telling = threading.Thread(target=_tell_in_thread, args=(session, left, results), daemon=True)
+            telling.start()
+            under_way += 1
+        if not under_way:
+            return told
+        try:
+            session, was_told = results.get(timeout=max(until - time.monotonic(), 0))
+        except Empty:
+            return told
+        under_way -= 1
+        told += was_told and _note(session)
 
 
-def _withdraw_in_thread(session: ChatSession, *, seconds: float) -> bool:
-    try:
-        return withdraw(session, session.upstream_id, seconds=seconds, takes_place=False)
-    finally:
-        # A cache in the database, or a callable API_KEY, may have opened one for this thread.
-        connections.close_all()
+def _tell_in_thread(
+    session: ChatSession, seconds: float, results: SimpleQueue[tuple[ChatSession, bool]]
+) -> None:
+    was_told = withdraw(session, session.upstream_id, seconds=seconds, takes_place=False)
+    # A cache in the database, or a callable API_KEY, may have opened one for this thread.
+    connections.close_all()
+    results.put((session, was_told))
 
 
 def withdraw(
@@ -79,7 +94,7 @@ def withdraw(
     """End a session at the API, for at most so many seconds, and return whether it is ended there.
 
     Args:
-        takes_place: whether a worker of the site waits for it: see ``gate.enter``.
+        takes_place: whether a worker of the site waits for it: see ``gate.passing``.
     """
     if seconds is not None and seconds <= 0:
         return False
@@ -87,15 +102,22 @@ def withdraw(
         settings = get_settings()
         seconds = settings.deadline if seconds is None else seconds
         issuer = OpenAIIssuer(settings, session.policy["credentials"]["value"])
-        gate.enter(settings, issuer.base_url, takes_place=takes_place).call(
-            lambda: issuer.cancel(upstream_id, seconds=seconds),
-            is_patient=seconds >= min(sum(settings.timeout), settings.deadline),
-        )
+        if takes_place:
+            with gate.passing(settings, issuer.base_url):
+                issuer.cancel(upstream_id, seconds=seconds)
+        else:
+            Cooldown(settings, issuer.base_url).check(probes=False)
+            issuer.cancel(upstream_id, seconds=seconds)
     except UpstreamUnavailable:
         logger.debug("The API is not asked now: the end of session %s is still due.", session.reference)
         return False
-    except (APIError, NotConfigured, ParameterError) as error:
-        logger.warning("The API was not told of the end of session %s: %s", session.reference, error)
+    # Whatever is wrong with one row or its settings, the others' ends are told.
+    except Exception as error:
+        # The words of an error that is not ours may be private.
+        reason = error if isinstance(error, _OURS) else type(error).__name__
+        logger.warning(
+            "The API was not told of the end of session %s (%s): %s", session.reference, upstream_id, reason
+        )
         return False
     return True
 
@@ -103,7 +125,7 @@ def withdraw(
 def _note(session: ChatSession) -> bool:
     """Record that the API was told, and return whether that could be done."""
     try:
-        ChatSession.objects.filter(pk=session.pk).update(cancel_requested_at=None)
+        ChatSession.objects.using(database()).filter(pk=session.pk).update(cancel_requested_at=None)
     except StorageError:
         logger.exception("Session %s: that the API was told could not be recorded.", session.reference)
         return False

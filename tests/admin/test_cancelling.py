@@ -6,10 +6,12 @@ import pytest
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.test import override_settings
 from django.utils import timezone
 
 from chatkit_sessions.models import ChatSession, Status, Workflow
+from chatkit_sessions.services import cancel
 from chatkit_sessions.standin import Fault, StandIn
 from tests.api.conftest import Browser, session_of
 
@@ -114,6 +116,28 @@ def test_while_the_api_is_down_it_is_told_later(
     ]
     assert ChatSession.objects.running().count() == 0
     assert ChatSession.objects.filter(cancel_requested_at__isnull=False).count() == 1
+
+
+def test_a_database_that_fails_is_told_and_nothing_is_logged_as_done(
+    canceller: Desk, running: list[ChatSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> bool:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(cancel, "end_here", fail)
+    answer = confirm(canceller, *running)
+    assert messages(answer) == [
+        ("error", "The end of the chat could not be recorded. Try again in a moment.")
+    ]
+    assert not LogEntry.objects.exists()
+    assert ChatSession.objects.running().count() == 2
+
+
+def test_the_page_that_asks_stands_in_no_frame_whatever_the_site_allows(
+    canceller: Desk, running: list[ChatSession]
+) -> None:
+    with override_settings(X_FRAME_OPTIONS="SAMEORIGIN"):
+        assert ask(canceller, *running).headers["X-Frame-Options"] == "DENY"
 
 
 def test_a_key_that_is_gone_stops_no_operator(canceller: Desk, running: list[ChatSession]) -> None:

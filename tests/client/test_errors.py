@@ -209,6 +209,35 @@ def test_a_key_of_another_kind_is_scrubbed_too(standin: StandIn, make: Callable[
     assert error.param == "[removed]"
 
 
+@pytest.mark.parametrize("nasty", ["\n", "\r\n", "\x1b[2J", "\u2028", "\x85"])
+def test_what_the_api_said_is_one_line_that_no_terminal_obeys(
+    standin: StandIn, client: ChatKitClient, nasty: str
+) -> None:
+    body = {"error": {"message": f"No such 'x{nasty}CRITICAL root: bob deleted'.", "param": f"a{nasty}b"}}
+    standin.misbehave(Fault(status=400, body=body))
+    with pytest.raises(BadRequestError) as raised:
+        client.create_session(**SESSION)
+    words = f"{raised.value.message}{raised.value.param}"
+    assert words.isprintable()
+    assert "CRITICAL root: bob deleted" in words
+
+
+def test_a_key_that_a_gateway_answers_with_is_in_nothing_that_is_kept(
+    standin: StandIn, make: Callable[..., ChatKitClient]
+) -> None:
+    key = "gw_live_0123456789"
+    body = {
+        "client_secret": "ek_1",
+        "expires_at": 1_900_000_000,
+        "id": "cksess_1",
+        "debug": {"sent": f"Key {key}."},
+    }
+    standin.misbehave(Fault(body=body, headers={"x-request-id": f"req-for-{key}"}))
+    session = make(key).create_session(**SESSION)
+    assert (session.client_secret, session.request_id) == ("ek_1", "req-for-[removed]")
+    assert session.raw["debug"] == {"sent": "Key [removed]."}
+
+
 def test_a_key_is_scrubbed_before_the_message_is_shortened(standin: StandIn, client: ChatKitClient) -> None:
     standin.misbehave(Fault(status=401, body={"error": {"message": "." * 990 + KEY}}))
     assert refusal(client).message == "." * 990 + "[removed]"

@@ -19,6 +19,7 @@ from chatkit_sessions.client import (
     ChatKitClient,
     InternalServerError,
     RateLimitError,
+    retries,
 )
 from chatkit_sessions.standin import Fault, StandIn
 
@@ -122,6 +123,19 @@ def test_the_api_says_how_long_to_wait(
     standin.misbehave(Fault(status=429, headers=headers))
     client.create_session(**SESSION)
     assert clock.waits == [wait]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 9999 00:00:00 GMT", 86_400),
+        ("1e308", 86_400),
+        ("inf", None),
+    ],
+)
+def test_a_wait_of_another_age_is_not_believed(value: str, seconds: float | None) -> None:
+    assert retries.retry_after({"retry-after": value}) == seconds
 
 
 @pytest.mark.parametrize("zone", ["GMT", "+0000", "-0000"])

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from unittest import mock
 
-from django.db.models import Q
 from django.utils import timezone
 
 from chatkit_sessions.conf import get_settings
@@ -17,7 +16,7 @@ from chatkit_sessions.standin import StandIn
 
 from .truth import impossible_rows
 
-NOTHING = Reconciliation(lost=0, expired=0, moot=0, told=0, due=0)
+NOTHING = Reconciliation(lost=0, expired=0, told=0, due=0)
 
 
 @contextmanager
@@ -68,7 +67,7 @@ def settle_all(api: StandIn) -> Reconciliation:
     """Reconcile once the pending rows' time is over: nothing is left to do, and the table is still true."""
     with later(seconds_until_lost()):
         settled = reconcile()
-        left = ChatSession.objects.filter(Q(status=Status.PENDING) | Q(cancel_requested_at__isnull=False))
+        left = ChatSession.objects.filter(status=Status.PENDING) | ChatSession.objects.due()
         assert not left, [(row.status, row.cancel_requested_at) for row in left]
         again = reconcile()
         assert again == NOTHING, again

@@ -149,7 +149,7 @@ class Harness:
         named = set(rows.values_list("upstream_id", flat=True))
         account.at_the_api = (len(self._api.sessions), len(self._api.sessions.keys() - named))
         account.rows.update(rows.values_list("status", flat=True))
-        account.due = rows.exclude(cancel_requested_at=None).count()
+        account.due = rows.due().count()
         account.wrong += beyond_the_limits()
         account.settled = settle_all(self._api)
 

@@ -34,7 +34,7 @@ def test_two_reconcilers_share_the_work(nursery: Nursery, api: Api, told: Callab
     lives = nursery.run_at_once("settle", times=2)
     assert [life.status for life in lives] == [0, 0]
     total = added_up(lives)
-    assert (total["lost"], total["expired"], total["moot"]) == (OF_EACH, OF_EACH, OF_EACH)
+    assert (total["lost"], total["expired"]) == (OF_EACH, OF_EACH)
     # One who comes when the other has begun may tell what is being told: not more than once.
     assert total["told"] == told().total() <= 2 * OF_EACH
     assert len(told()) == OF_EACH

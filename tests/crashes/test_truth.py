@@ -18,7 +18,7 @@ from .truth import flaws, impossible_rows
 ISSUED = "an issued session has what the API gave"
 NOT_ISSUED = "one that was not issued has nothing of it"
 END = "pending and active ones alone have no end"
-DUE = "only a cancelled one is due at the API"
+DUE = "what failed or goes on is not to be cancelled at the API"
 ERROR = "a failed one alone has an error"
 ORDER = "its moments are in order"
 

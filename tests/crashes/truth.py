@@ -24,8 +24,10 @@ def _was_issued(row: ChatSession) -> bool:
 
 def _has_what_the_api_gave(row: ChatSession) -> bool:
     was_answered = row.upstream_status == 200 and row.latency_ms is not None
-    given = (row.upstream_id, row.issued_at, row.response, row.last_handed_out_at, was_answered)
-    return all(given) and len(row.secret_digest) == 64 and row.handed_out_count >= 1
+    given = (row.upstream_id, row.issued_at, row.response, was_answered)
+    # One that was cancelled while it was being issued was handed out to nobody.
+    was_handed_out = row.handed_out_count >= 1 and row.last_handed_out_at is not None
+    return all(given) and len(row.secret_digest) == 64 and (was_handed_out or row.status == Status.CANCELLED)
 
 
 def _has_nothing_of_the_api(row: ChatSession) -> bool:
@@ -49,8 +51,8 @@ RULES: Mapping[str, Callable[[ChatSession], bool]] = {
     "pending and active ones alone have no end": lambda row: (
         (row.status in RUNNING) == (row.ended_at is None)
     ),
-    "only a cancelled one is due at the API": lambda row: (
-        row.cancel_requested_at is None or row.status == Status.CANCELLED
+    "what failed or goes on is not to be cancelled at the API": lambda row: (
+        row.cancel_requested_at is None or row.status in (Status.CANCELLED, Status.PENDING, Status.LOST)
     ),
     "a failed one alone has an error": lambda row: (row.status == Status.FAILED) == bool(row.error_code),
     "its moments are in order": _is_in_order,

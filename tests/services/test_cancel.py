@@ -113,7 +113,7 @@ def test_a_warning_says_that_the_api_was_not_told(
     api.misbehave(Fault(status=503))
     cancel_session(session)
     assert [record.getMessage() for record in caplog.records] == [
-        f"The API was not told of the end of session {session.reference}: "
+        f"The API was not told of the end of session {session.reference} ({session.upstream_id}): "
         "The stand-in was told to answer 503."
     ]
 
@@ -230,6 +230,7 @@ def test_those_ended_before_the_database_failed_are_announced(
         raise OperationalError("gone")
 
     monkeypatch.setattr(cancel, "end_here", end_or_fail)
+    monkeypatch.setattr(cancel, "BATCH", 2)
     with pytest.raises(StorageUnavailable):
         cancel_sessions(ChatSession.objects.all())
     assert heard.names == ["session_cancelled"] * 2

@@ -9,12 +9,11 @@ from django.test import override_settings
 
 from chatkit_sessions.client import InternalServerError
 from chatkit_sessions.conf import get_settings
-from chatkit_sessions.exceptions import ChatKitSessionsError, UpstreamUnavailable
+from chatkit_sessions.exceptions import ChatKitSessionsError, ThreadNotFound, UpstreamUnavailable
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import IssuedSession, cancel_session, conversations, gate
 from chatkit_sessions.services.cooldown import PROBE_RETRY_AFTER, Cooldown
 from chatkit_sessions.services.doctor import examine
-from chatkit_sessions.services.withdrawal import tell
 from chatkit_sessions.standin import Fault, StandIn
 
 from .conftest import Api, Clock
@@ -171,21 +170,51 @@ def test_a_running_session_is_handed_out_meanwhile(api: Api, issue: Issue, code:
     assert issue(current_client_secret=first.client_secret).reused
 
 
-def test_conversations_and_cancellations_wait_too(api: Api, issue: Issue, user: User) -> None:
+def test_conversations_and_cancellations_wait_too(
+    api: Api, issue: Issue, code: Callable[[], str], user: User, clock: Clock
+) -> None:
     session = issue().session
-    talk = conversations(user=user)
-    api.misbehave(Fault(status=500), times=3)
-    for _ in range(3):
-        with pytest.raises(UpstreamUnavailable):
-            talk.list()
+    fail(api, code, times=3)
     sent = len(api.requests)
     with pytest.raises(UpstreamUnavailable) as caught:
-        talk.retrieve("cthr_1")
+        conversations(user=user).list()
     assert caught.value.retry_after == 30
     cancel_session(session)
     row = ChatSession.objects.get(pk=session.pk)
     assert (row.status, len(api.requests)) == ("cancelled", sent)
     assert row.cancel_requested_at is not None
+    # After the pause they go through, and leave the probe to who asks for a session.
+    clock.advance(30)
+    assert conversations(user=user).list().data == ()
+    assert code() == "issued"
+
+
+def test_they_neither_begin_nor_prevent_it(
+    api: Api, issue: Issue, code: Callable[[], str], user: User
+) -> None:
+    """What somebody provokes with a conversation of their own is no reason to refuse sessions to others."""
+    session, talk = issue().session, conversations(user=user)
+    api.misbehave(Fault(status=500), times=9)
+    for _ in range(4):
+        with pytest.raises(UpstreamUnavailable):
+            talk.list()
+    for _ in range(5):
+        cancel_session(session)
+    assert code() == "issued"
+    for _ in range(2):
+        fail(api, code, times=1)
+        with pytest.raises(ThreadNotFound):
+            talk.retrieve("cthr_none")
+    fail(api, code, times=1)
+    sent = len(api.requests)
+    assert (code(), len(api.requests)) == ("upstream_unavailable", sent)
+
+
+def test_a_pause_that_a_wrong_clock_began_is_over(api: Api, code: Callable[[], str], clock: Clock) -> None:
+    clock.advance(86_400)
+    fail(api, code, times=3)
+    clock.advance(-86_400)
+    assert code() == "issued"
 
 
 def test_the_doctor_tries_all_the_same(api: Api, code: Callable[[], str]) -> None:
@@ -230,15 +259,5 @@ def test_without_a_cache_there_is_no_cooldown_and_no_failure(
     with override_settings(CACHES={"default": {"BACKEND": gone, "LOCATION": "redis://gone"}}):
         fail(api, code, times=5)
         assert code() == "issued"
-        Cooldown(get_settings(), api.base_url).let_through()
     assert "ConnectionError" in caplog.text
     assert "password" not in caplog.text
-
-
-def test_a_call_with_little_time_says_nothing_of_the_api(api: Api, issue: Issue) -> None:
-    sessions = [issue().session for _ in range(3)]
-    api.misbehave(Fault(delay=3), times=3)
-    for session in sessions:
-        session.cancel_requested_at = session.created_at
-        assert not tell(session, seconds=0.1)
-    assert not issue().reused

@@ -198,7 +198,7 @@ def test_an_end_that_the_api_was_not_told_of_is_an_error(standin: StandIn, fault
         "session",
         Level.ERROR,
         f"The session {row.upstream_id} was created, but the API could not be told of its end.",
-        "It ends by itself; the log says what the API answered.",
+        "It ends by itself, and chatkit_reconcile tries to tell the API until then.",
     )
     assert not diagnosis.works
     assert row.cancel_requested_at is not None

@@ -62,7 +62,7 @@ def test_a_name_that_cannot_be_resolved_is_told(monkeypatch: pytest.MonkeyPatch)
         "network",
         Level.ERROR,
         "The name api.example.com cannot be resolved.",
-        "Check BASE_URL for a typing error, the DNS of this machine, and whether a proxy has to be named.",
+        "Check BASE_URL for a typing error, this machine's DNS, and whether a proxy has to be named.",
     )
 
 

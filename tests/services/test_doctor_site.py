@@ -208,9 +208,9 @@ def test_a_key_that_is_refused_is_told_with_its_place() -> None:
     assert failure(diagnosis) == Finding(
         "key",
         Level.ERROR,
-        "The API refused the key (401): Incorrect API key provided: [removed]. You can find your API key at "
-        f'https://platform.openai.com/account/api-keys. It was {SHOWN}, from CHATKIT_SESSIONS["API_KEY"].',
-        "Make a new key at https://platform.openai.com/api-keys and put it there.",
+        "The API refused the key (401: Incorrect API key provided: [removed]. You can find your API key at "
+        f'https://platform.openai.com/account/api-keys). It was {SHOWN}, from CHATKIT_SESSIONS["API_KEY"].',
+        "Make a new key at https://platform.openai.com/api-keys and put it where this one came from.",
     )
     assert found(diagnosis, "key").level is Level.ERROR
 
@@ -287,7 +287,8 @@ SHARED = "Choose a cache that processes share: Redis, Memcached or the database.
     [
         (
             "django.core.cache.backends.locmem.LocMemCache",
-            "CACHES['default'] is not shared between processes: each counts cool-down and throttles for itself.",
+            "CACHES['default'] is not shared between processes: "
+            "each counts cool-down and throttles for itself.",
             SHARED,
         ),
         (

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from chatkit_sessions.client import APIConnectionError, APIError, APITimeoutError, InternalServerError
+from chatkit_sessions.client import APIConnectionError, APIError, InternalServerError
 from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import ChatKitSessionsError, InvalidRequest, UpstreamUnavailable
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.services import IssuedSession, cancel_session, conversations, gate
-from chatkit_sessions.services.gate import FULL_RETRY_AFTER, Pass, Places
+from chatkit_sessions.services import IssuedSession, cancel_session, cancel_sessions, conversations, gate
+from chatkit_sessions.services.gate import FULL_RETRY_AFTER, IssuingPass, Places
 from chatkit_sessions.standin import Fault
 
 from .conftest import Api
@@ -33,7 +33,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Places:
 def take(places: Places) -> Iterator[Callable[[], None]]:
     """Take a place for the rest of the test."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(places.taken(None, ""))
+        yield lambda: stack.enter_context(places.taken(1_000, ""))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "SLOW", 0.0)
 
 
-def leave(api: Api) -> Pass:
+def leave(api: Api) -> IssuingPass:
     return gate.enter(get_settings(), api.base_url)
 
 
@@ -55,10 +55,9 @@ def raising(error: APIError) -> Callable[[], Any]:
 
 @pytest.mark.usefixtures("_slow")
 def test_when_slow_calls_hold_all_places_it_fails_at_once(
-    take: Callable[[], None], api: Api, issue: Issue, configure: Configure, user: User
+    take: Callable[[], None], api: Api, issue: Issue, configure: Configure
 ) -> None:
     configure(MAX_CONCURRENT_CALLS=2)
-    session = issue().session
     take()
     issue()
     take()
@@ -66,13 +65,26 @@ def test_when_slow_calls_hold_all_places_it_fails_at_once(
     with pytest.raises(UpstreamUnavailable) as caught:
         issue()
     assert (caught.value.retry_after, caught.value.reference) == (FULL_RETRY_AFTER, None)
-    with pytest.raises(UpstreamUnavailable):
-        conversations(user=user).list()
-    cancel_session(session)
     # Nothing is sent, and no row is written.
     assert (len(api.requests), ChatSession.objects.count()) == (sent, rows)
-    assert session.status == "cancelled"
-    assert session.cancel_requested_at is not None
+
+
+def test_half_of_the_places_are_for_sessions_alone(
+    take: Callable[[], None], api: Api, issue: Issue, configure: Configure, user: User
+) -> None:
+    configure(MAX_CONCURRENT_CALLS=4)
+    first, second = issue().session, issue().session
+    take()
+    assert conversations(user=user).list().data == ()
+    take()
+    with pytest.raises(UpstreamUnavailable) as caught:
+        conversations(user=user).list()
+    assert caught.value.retry_after == FULL_RETRY_AFTER
+    cancel_session(first)
+    assert (first.status, first.cancel_requested_at is None) == ("cancelled", False)
+    # What no worker waits for takes no place.
+    assert cancel_sessions(ChatSession.objects.filter(pk=second.pk)).due == 0
+    assert not issue().reused
 
 
 def test_behind_quick_calls_one_waits_for_a_place(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +124,7 @@ def test_the_wait_is_bounded(
 def test_who_loses_the_race_for_a_place_leaves_a_failed_row(
     places: Places, api: Api, issue: Issue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken(number: int | None, base_url: str) -> Any:
+    def taken(number: int, base_url: str) -> Any:
         raise APIConnectionError("Too many requests of this process wait for the API already.")
 
     monkeypatch.setattr(places, "taken", taken)
@@ -132,30 +144,17 @@ def test_behind_a_failing_api_nobody_waits(
     assert not places.is_hopeless(1, api.base_url)
     take()
     assert places.is_hopeless(1, api.base_url)
-    assert leave_is_refused(api)
+    with pytest.raises(UpstreamUnavailable):
+        leave(api)
     # Another address is not held to account for it.
     assert not places.is_hopeless(1, "https://elsewhere.example/v1")
-    leave_anyhow = gate.enter(get_settings(), api.base_url, takes_place=False)
-    assert leave_anyhow.call(lambda: "answered") == "answered"
+
+
+def test_once_the_api_answers_one_waits_again(take: Callable[[], None], places: Places, api: Api) -> None:
+    places.failing.add(api.base_url)
+    leave(api).call(lambda: None)
+    take()
     assert not places.is_hopeless(1, api.base_url)
-
-
-def leave_is_refused(api: Api) -> bool:
-    try:
-        leave(api)
-    except UpstreamUnavailable:
-        return True
-    return False
-
-
-def test_a_timeout_of_an_impatient_call_is_no_failure(
-    places: Places, api: Api, configure: Configure, issue: Issue
-) -> None:
-    configure(COOLDOWN=(1, 30))
-    with pytest.raises(APIError):
-        leave(api).call(raising(APITimeoutError("late")), is_patient=False)
-    assert places.failing == set()
-    assert not issue().reused
 
 
 @pytest.mark.usefixtures("_slow")

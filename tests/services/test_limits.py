@@ -398,6 +398,7 @@ def test_a_session_without_an_id_makes_room_too(issue: Issue, api: Api) -> None:
     assert ChatSession.objects.filter(cancel_requested_at__isnull=False).count() == 0
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("_oldest")
 def test_one_that_ends_meanwhile_needs_no_replacing(
     issue: Issue, heard: Heard, monkeypatch: pytest.MonkeyPatch

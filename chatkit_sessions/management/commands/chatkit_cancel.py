@@ -7,12 +7,15 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as StorageError
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from chatkit_sessions.exceptions import ChatKitSessionsError
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet
 from chatkit_sessions.services import cancel_sessions
+from chatkit_sessions.services.storage import database
 
 from ._arguments import add_seconds
 
@@ -41,18 +44,25 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Ask where somebody is there to answer, cancel, and say how many."""
-        sessions = self._sessions(options)
-        running = sessions.running().count()
+        try:
+            self._cancel(self._sessions(options), options)
+        except ChatKitSessionsError as err:
+            raise CommandError(_("%(error)s Those ended by then stay so.") % {"error": err}) from err
+        except StorageError as err:
+            raise CommandError(
+                _("The database failed: %(error)s\nRun migrate, and check the database.") % {"error": err}
+            ) from err
+
+    def _cancel(self, sessions: ChatSessionQuerySet, options: dict[str, Any]) -> None:
+        running = sessions.using(database()).occupying(timezone.now()).count()
         if options["dry_run"] or not running:
             text = ngettext("%(n)d session is running.", "%(n)d sessions are running.", running)
             self.stdout.write(text % {"n": running})
             return
-        if not options["noinput"] and sys.stdin.isatty() and not self._is_wanted(running):
+        terminal = sys.stdin is not None and sys.stdin.isatty()
+        if terminal and not options["noinput"] and not self._is_wanted(running):
             raise CommandError(_("Nothing was cancelled."))
-        try:
-            result = cancel_sessions(sessions, reason=options["reason"], seconds=options["seconds"])
-        except ChatKitSessionsError as err:
-            raise CommandError(str(err)) from err
+        result = cancel_sessions(sessions, reason=options["reason"], seconds=options["seconds"])
         self.stdout.write(f"{result.summary}.")
         if result.due:
             self.stdout.write(

@@ -38,7 +38,6 @@ class Command(BaseCommand):
             (result.lost, _("lost: %(n)d")),
             (result.expired, _("expired: %(n)d")),
             (result.told, _("cancellations told: %(n)d")),
-            (result.moot, _("cancellations moot: %(n)d")),
             (result.due, _("cancellations still due: %(n)d")),
         )
         said = [text % {"n": number} for number, text in parts if number]

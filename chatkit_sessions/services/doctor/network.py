@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -9,7 +10,6 @@ from urllib.parse import urlsplit
 import requests
 from django.utils.translation import gettext as _
 from requests.utils import get_environ_proxies, select_proxy
-from urllib3.exceptions import NameResolutionError
 
 from .findings import Finding, error, info
 
@@ -55,11 +55,11 @@ def no_connection(failure: BaseException, base_url: str) -> Finding:
             _("The file of trusted certificates cannot be read."),
             _("Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it."),
         )
-    if any(isinstance(cause, NameResolutionError) for cause in causes):
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
         return error(
             "network",
             _("The name %(host)s cannot be resolved.") % {"host": host},
-            _("Check BASE_URL for a typing error, the DNS of this machine, and whether a proxy has to be named."),
+            _("Check BASE_URL for a typing error, this machine's DNS, and whether a proxy has to be named."),
         )
     if any(isinstance(cause, ValueError) for cause in causes):
         return error(

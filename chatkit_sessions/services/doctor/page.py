@@ -42,7 +42,9 @@ def about_headers(settings: Settings) -> list[Finding]:
         message = _("The site's middleware answered %(status)d, so its headers may not be seen.")
         return [info("headers", message % {"status": response.status_code}, _look_yourself())]
     found = [*_embedder_policy(response), *_content_policy(response, settings.chatkit_js_url)]
-    return found or [ok("headers", _("The site's middleware sets no header that is in the chat's way.") + " " + limit)]
+    return found or [
+        ok("headers", _("The site's middleware sets no header that is in the chat's way.") + " " + limit)
+    ]
 
 
 def _look_yourself() -> str:

@@ -97,7 +97,9 @@ def about_cache() -> Finding:
         message = _("%(where)s does not give back what was put into it.")
         return warning("cache", message % {"where": where}, _("Check its server, its size and its timeout."))
     if isinstance(cache, LocMemCache):
-        message = _("%(where)s is not shared between processes: each counts cool-down and throttles for itself.")
+        message = _(
+            "%(where)s is not shared between processes: each counts cool-down and throttles for itself."
+        )
         return warning("cache", message % {"where": where}, shared)
     backend = django_settings.CACHES[DEFAULT_CACHE_ALIAS]["BACKEND"]
     return ok("cache", _("%(backend)s keeps what it is given.") % {"backend": backend.rpartition(".")[2]})

@@ -1,0 +1,171 @@
+"""Cancelling what is being issued at this moment, and what is cancelled inside a transaction."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import OperationalError, transaction
+
+from chatkit_sessions.client import transport
+from chatkit_sessions.exceptions import StorageUnavailable
+from chatkit_sessions.models import ChatSession
+from chatkit_sessions.services import IssuedSession, cancel_session, cancel_sessions, reconcile, settle
+from chatkit_sessions.standin import Fault
+from chatkit_sessions.standin.exchange import RecordedRequest
+
+from .conftest import Api, Clock, Heard
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Issue = Callable[..., IssuedSession]
+Configure = Callable[..., None]
+
+
+def deactivate(user: User) -> None:
+    user.is_active = False
+    user.save()
+
+
+WAYS: dict[str, Callable[[User], Any]] = {
+    "deactivation": deactivate,
+    "deletion": lambda user: user.delete(),
+    "the command": lambda user: call_command("chatkit_cancel", all=True, noinput=True),
+    "the service": lambda user: cancel_sessions(ChatSession.objects.all(), by=user, reason="A leak."),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nobody_gets_the_secret_of_a_session_that_was_cancelled_while_it_was_issued(
+    issue: Issue, user: User, api: Api, heard: Heard, way: str
+) -> None:
+    def meanwhile(request: RecordedRequest) -> None:
+        api.watch = None
+        WAYS[way](User.objects.get(pk=user.pk))
+
+    api.watch = meanwhile
+    with pytest.raises(StorageUnavailable):
+        issue()
+    row = ChatSession.objects.get()
+    # It was issued, went to nobody, and is over on both sides.
+    assert (row.status, row.handed_out_count, row.cancel_requested_at) == ("cancelled", 0, None)
+    assert (row.ended_at is None, row.last_handed_out_at) == (False, None)
+    assert api.sessions[row.upstream_id]["status"] == "cancelled"
+    assert "session_issued" not in heard.names
+
+
+def test_it_is_counted_and_its_end_remembered(issue: Issue, api: Api, user: User) -> None:
+    counted: list[str] = []
+
+    def meanwhile(request: RecordedRequest) -> None:
+        api.watch = None
+        counted.append(cancel_sessions(ChatSession.objects.all(), by=user, reason="A leak.").summary)
+        counted.append(cancel_sessions(ChatSession.objects.all(), reason="Once more.").summary)
+
+    api.watch = meanwhile
+    api.misbehave(Fault(status=400), path="*/cancel")
+    with pytest.raises(StorageUnavailable):
+        issue()
+    row = ChatSession.objects.get()
+    assert counted == ["0 ended, 1 queued", "0 ended, 0 queued"]
+    assert (row.status, row.ended_by, row.end_reason) == ("cancelled", user, "A leak.")
+    assert row.cancel_requested_at is not None
+    assert reconcile().told == 1
+    assert api.sessions[row.upstream_id]["status"] == "cancelled"
+
+
+def test_one_that_then_fails_has_nothing_to_cancel(issue: Issue, api: Api) -> None:
+    api.watch = lambda request: cancel_sessions(ChatSession.objects.all(), seconds=0)
+    api.misbehave(Fault(status=400))
+    with pytest.raises(Exception, match="refused"):
+        issue()
+    row = ChatSession.objects.get()
+    assert (row.status, row.cancel_requested_at) == ("failed", None)
+
+
+CANCELLING: dict[str, Callable[[ChatSession], Any]] = {
+    "one": lambda session: cancel_session(session),
+    "many": lambda session: cancel_sessions(ChatSession.objects.all()),
+}
+
+
+@pytest.mark.parametrize("cancel", CANCELLING.values(), ids=CANCELLING)
+def test_inside_a_transaction_the_api_is_told_when_it_is_committed(
+    issue: Issue, api: Api, heard: Heard, cancel: Callable[[ChatSession], Any]
+) -> None:
+    session = issue().session
+    heard.calls.clear()
+    with transaction.atomic():
+        cancel(session)
+        assert (len(api.requests), heard.names) == (1, [])
+    assert (len(api.requests), heard.names) == (2, ["session_cancelled"])
+    row = ChatSession.objects.get()
+    assert (row.status, row.cancel_requested_at) == ("cancelled", None)
+
+
+@pytest.mark.parametrize("cancel", CANCELLING.values(), ids=CANCELLING)
+def test_what_is_rolled_back_is_heard_of_nowhere(
+    issue: Issue, api: Api, heard: Heard, cancel: Callable[[ChatSession], Any]
+) -> None:
+    issued = issue()
+    heard.calls.clear()
+    with transaction.atomic():
+        cancel(ChatSession.objects.get())
+        transaction.set_rollback(True)
+    assert (len(api.requests), heard.names) == (1, [])
+    assert issue(current_client_secret=issued.client_secret).reused
+
+
+def test_a_site_that_commits_by_hand_leaves_the_telling_to_the_reconciliation(
+    issue: Issue, api: Api, clock: Clock
+) -> None:
+    session = issue().session
+    transaction.set_autocommit(False)
+    try:
+        cancel_session(session)
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert len(api.requests) == 1
+    assert reconcile().told == 1
+
+
+def test_a_secret_whose_row_was_written_unheard_of_is_withheld_in_the_row(
+    issue: Issue, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database carries out the update, and cannot say so any more."""
+    update = settle._update
+
+    def lost(session: ChatSession, row: Any, values: Any) -> bool:
+        update(session, row, values)
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(settle, "_update", lost)
+    with pytest.raises(StorageUnavailable):
+        issue()
+    row = ChatSession.objects.get()
+    assert (row.status, row.end_reason, row.handed_out_count) == ("cancelled", settle.WITHHELD, 0)
+    assert (row.cancel_requested_at, api.sessions[row.upstream_id]["status"]) == (None, "cancelled")
+
+
+def test_one_row_that_is_broken_keeps_no_other_from_being_told(issue: Issue, api: Api) -> None:
+    sessions = [issue().session for _ in range(3)]
+    cancel_sessions(ChatSession.objects.all(), seconds=0)
+    ChatSession.objects.filter(pk=sessions[1].pk).update(policy={})
+    result = reconcile()
+    assert (result.told, result.due) == (2, 1)
+
+
+def test_where_no_thread_is_to_be_had_the_telling_waits(
+    issue: Issue, api: Api, monkeypatch: pytest.MonkeyPatch, configure: Configure
+) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = issue().session
+    transport.shared_session().close()  # a new connection has to be made
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    cancel_session(session)
+    assert ChatSession.objects.get().cancel_requested_at is not None
