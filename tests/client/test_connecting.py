@@ -264,3 +264,35 @@ def test_a_tunnel_through_a_proxy_is_as_good_as_none(
         created = make(base_url=f"https://127.0.0.1:{secured.port}/v1").create_session(**SESSION)
     assert (created.client_secret, created.attempts) == (answers.SECRET, 1)
     assert [request.partition(b" ")[0] for request in (*proxy.seen, *secured.seen)] == [b"CONNECT", b"POST"]
+
+
+def test_a_name_server_that_hangs_is_left_alone_at_the_deadline(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        over.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    began = time.monotonic()
+    with pytest.raises(APIConnectionError, match="not in time"):
+        make(base_url="http://api.test/v1", deadline=0.3).create_session(**SESSION)
+    assert time.monotonic() - began < 5
+    over.set()
+
+
+def test_a_name_that_is_not_found_is_asked_for_once_an_attempt(
+    make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fail(name: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append(name)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(APIConnectionError, match="Name or service not known"):
+        make(base_url="http://api.test/v1", max_retries=1).create_session(**SESSION)
+    assert asked == ["api.test"] * 2
