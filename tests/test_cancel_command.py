@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
 from django.test import override_settings
 
 from chatkit_sessions.models import ChatSession
@@ -127,9 +128,21 @@ def test_what_is_not_understood_ends_nothing(arguments: list[str], message: str)
     assert ChatSession.objects.running().count() == 3
 
 
-def test_a_failing_database_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db import OperationalError
+def test_without_any_input_it_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert said(all=True) == "3 ended, 0 queued.\n"
 
+
+def test_a_database_without_tables_is_told() -> None:
+    def run(*args: Any) -> Any:
+        raise OperationalError("no such table")
+
+    with connection.execute_wrapper(run), pytest.raises(CommandError) as caught:
+        said(all=True)
+    assert str(caught.value) == "The database failed: no such table\nRun migrate, and check the database."
+
+
+def test_a_failing_database_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> bool:
         raise OperationalError("gone")
 

@@ -167,3 +167,23 @@ def test_a_request_does_not_show_the_key_that_it_carries(standin: StandIn, make:
         create(make(session=mine))
     assert KEY in standin.requests[0].headers["authorization"]
     assert KEY not in f"{sent[0].headers} {vars(sent[0])}"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["transport.without", "transport.answers.decode", "client.ChatKitSession.parse", "client._new_session"],
+)
+def test_an_error_that_nobody_foresaw_leaves_no_answer_in_its_frames(
+    standin: StandIn, make: Make, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise LookupError("nobody foresaw this")
+
+    standin.misbehave(Fault(body=session()))
+    monkeypatch.setattr(f"chatkit_sessions.client.{broken}", fail)
+    with pytest.raises(LookupError) as raised:
+        create(make())
+    page = ExceptionReporter(None, LookupError, raised.value, raised.value.__traceback__).get_traceback_html()
+    assert "nobody foresaw this" in page
+    assert answers.SECRET not in page
+    assert KEY not in page

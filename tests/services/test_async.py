@@ -73,3 +73,59 @@ def test_while_one_waits_for_the_api_another_uses_the_database(api: Api, user: U
     api.watch = watch
     issued, pending = async_to_sync(both)()
     assert (issued.session.status, pending, in_time) == ("active", 1, [True])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_makes_room_is_told_without_keeping_the_database(
+    api: Api, user: User, configure: Callable[..., None]
+) -> None:
+    configure(MAX_ACTIVE_SESSIONS=1, ON_MAX_ACTIVE="cancel_oldest")
+    told, looked = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def watch(request: RecordedRequest) -> None:
+        if request.endpoint.endswith("/cancel"):
+            told.set()
+            in_time.append(looked.wait(timeout=5))
+
+    async def look() -> None:
+        await asyncio.to_thread(told.wait, 5)
+        await sync_to_async(ChatSession.objects.count)()
+        looked.set()
+
+    async def all_of_it() -> list[Any]:
+        first = await aissue_session(user=user)
+        second, _ = await asyncio.gather(aissue_session(user=user), look())
+        again = await acancel_session(first.session)  # it has ended, and the API knows
+        return [first, second, again]
+
+    api.watch = watch
+    first, second, again = async_to_sync(all_of_it)()
+    assert (again.status, second.session.status, in_time) == ("cancelled", "active", [True])
+    assert api.sessions[first.session.upstream_id]["status"] == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_begun_for_somebody_who_has_gone_is_brought_to_its_end(api: Api, user: User) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def watch(request: RecordedRequest) -> None:
+        asked.set()
+        gone.wait(timeout=5)
+
+    async def go_away() -> None:
+        asking = asyncio.create_task(aissue_session(user=user))
+        await asyncio.to_thread(asked.wait, 5)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        gone.set()
+        running = ChatSession.objects.filter(status="active")
+        for _ in range(500):
+            if await sync_to_async(running.exists)():
+                return
+            await asyncio.sleep(0.01)
+
+    api.watch = watch
+    async_to_sync(go_away)()
+    assert ChatSession.objects.get().status == "active"

@@ -162,7 +162,9 @@ def test_none_sets_no_bound(take: Callable[[], None], configure: Configure, issu
     configure(MAX_CONCURRENT_CALLS=None)
     for _ in range(99):
         take()
-    assert not issue().reused
+    session = issue().session
+    cancel_session(session)
+    assert session.cancel_requested_at is None
 
 
 @pytest.mark.usefixtures("_slow")

@@ -7,7 +7,7 @@ from django.forms.models import model_to_dict
 from django.test.utils import CaptureQueriesContext
 
 from chatkit_sessions.exceptions import StorageUnavailable
-from chatkit_sessions.models import ChatSession
+from chatkit_sessions.models import ChatSession, ChatSessionQuerySet
 from chatkit_sessions.services import IssuedSession, Reconciliation, cancel_session, housekeeping, reconcile
 from chatkit_sessions.standin import Fault
 from chatkit_sessions.standin.exchange import RecordedRequest
@@ -185,3 +185,26 @@ def test_a_late_answer_finds_its_row_given_up(api: Api, issue: Issue, clock: Clo
     assert (row.status, row.secret_digest) == ("lost", "")
     # Its secret reaches nobody, and the session is withdrawn.
     assert [session["status"] for session in api.sessions.values()] == ["cancelled"]
+
+
+def test_it_comes_to_an_end_where_nothing_can_be_changed(
+    issue: Issue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue()
+    clock.advance(601)
+    monkeypatch.setattr(ChatSessionQuerySet, "update", lambda self, **values: 0)
+    assert reconcile() == NOTHING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_failure_finds_its_row_given_up(api: Api, issue: Issue, clock: Clock) -> None:
+    def settle_meanwhile(request: RecordedRequest) -> None:
+        clock.advance(GIVEN_UP_AFTER)
+        assert reconcile(seconds=0).lost == 1
+
+    api.watch = settle_meanwhile
+    api.misbehave(Fault(status=400))
+    with pytest.raises(StorageUnavailable):
+        issue()
+    row = ChatSession.objects.get()
+    assert (row.status, row.error_code) == ("lost", "")
