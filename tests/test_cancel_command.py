@@ -72,6 +72,12 @@ def test_no_seconds_queue_them_all(standin: StandIn) -> None:
     assert len(standin.requests) == 3
 
 
+def test_the_seconds_are_read_from_the_command_line() -> None:
+    out = io.StringIO()
+    call_command("chatkit_cancel", "--all", "--seconds", "0", stdout=out)
+    assert out.getvalue().startswith("0 ended, 3 queued.")
+
+
 def test_a_dry_run_only_counts(standin: StandIn) -> None:
     assert said(user="ada", dry_run=True) == "2 sessions are running.\n"
     assert ChatSession.objects.running().count() == 3

@@ -316,3 +316,12 @@ def test_a_broken_site_is_explained_too(user: User) -> None:
 @pytest.mark.parametrize("name", ["bob", "", "'; --"])
 def test_a_user_who_does_not_exist_is_named(standin: StandIn, name: str) -> None:
     assert complaint(user=name) == ("", f"There is no user {name!r}.")
+
+
+def test_an_explanation_without_a_database_says_so(user: User) -> None:
+    def run(*args: Any) -> Any:
+        raise OperationalError("no such table")
+
+    with connection.execute_wrapper(run):
+        said, error = complaint(user="ada")
+    assert (said, error) == ("", "The database failed: no such table\nRun migrate, and check the database.")

@@ -82,8 +82,8 @@ def _begin_anew() -> None:
     _places = Places()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+# Where there is no such function, processes are not forked.
+getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_begin_anew)
 
 _regardless: ContextVar[bool] = ContextVar("chatkit_sessions_regardless", default=False)
 
@@ -163,14 +163,18 @@ def enter(settings: Settings, base_url: str) -> IssuingPass:
 
 
 @contextmanager
-def passing(settings: Settings, base_url: str) -> Iterator[None]:
-    """Let another call pass: it respects a cool-down, but neither begins nor ends one, and never waits.
+def passing(settings: Settings, base_url: str, *, waits: bool = False) -> Iterator[None]:
+    """Let another call pass: it respects a cool-down, but neither begins nor ends one.
 
     What somebody provokes with a conversation of their own is no reason to refuse sessions to others. Half of
     the places are kept for sessions.
 
+    Args:
+        waits: whether it waits for a place as those do who ask for a session.
+
     Raises:
         UpstreamUnavailable: the API is cooling down, or the places are taken.
+        APIConnectionError: none became free.
     """
     Cooldown(settings, base_url).check(probes=False)
     number = settings.max_concurrent_calls
@@ -178,7 +182,7 @@ def passing(settings: Settings, base_url: str) -> Iterator[None]:
         yield
         return
     number = max(number // 2, 1)
-    if _places.is_full(number):
+    if not waits and _places.is_full(number):
         raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
     with _places.taken(number, base_url):
         yield

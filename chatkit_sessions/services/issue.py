@@ -99,7 +99,7 @@ def issue_session(
     finally:
         # Those that made room are ended here already; what the API is not told now, chatkit_reconcile tells.
         for old in opened.replaced:
-            tell(old, seconds=opened.seconds_left)
+            tell(old, seconds=opened.seconds_left, takes_place=False)
 
 
 async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
@@ -120,7 +120,7 @@ async def _aissue(arguments: OrderArguments) -> IssuedSession:
         return await sync_to_async(_close)(opened, outcome)
     finally:
         for old in opened.replaced:
-            await atell(old, seconds=opened.seconds_left)
+            await atell(old, seconds=opened.seconds_left, takes_place=False)
 
 
 def _hidden(client_secret: str | None) -> Secret | None:

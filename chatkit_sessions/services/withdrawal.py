@@ -29,25 +29,26 @@ _OURS = (APIError, ChatKitSessionsError, ParameterError)
 AT_A_TIME = 4
 
 
-def tell(session: ChatSession, *, seconds: float | None = None) -> bool:
+def tell(session: ChatSession, *, seconds: float | None = None, takes_place: bool = True) -> bool:
     """Tell the API of a session that was cancelled here, unless it knows; return whether it was told now.
 
     Args:
         seconds: how long this may take, where that is less than DEADLINE.
+        takes_place: whether a worker of the site waits for it: see ``gate.passing``.
     """
     if session.cancel_requested_at is None:
         return False
-    return withdraw(session, session.upstream_id, seconds=seconds) and _note(session)
+    was_told = withdraw(session, session.upstream_id, seconds=seconds, takes_place=takes_place)
+    return was_told and _note(session)
 
 
-async def atell(session: ChatSession, *, seconds: float | None = None) -> bool:
+async def atell(session: ChatSession, *, seconds: float | None = None, takes_place: bool = True) -> bool:
     """Do as ``tell``; the wait for the API blocks neither the event loop nor its database."""
     if session.cancel_requested_at is None:
         return False
     telling = sync_to_async(withdraw, thread_sensitive=False)
-    return await telling(session, session.upstream_id, seconds=seconds) and await sync_to_async(_note)(
-        session
-    )
+    was_told = await telling(session, session.upstream_id, seconds=seconds, takes_place=takes_place)
+    return was_told and await sync_to_async(_note)(session)
 
 
 def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
@@ -103,7 +104,7 @@ def withdraw(
         seconds = settings.deadline if seconds is None else seconds
         issuer = OpenAIIssuer(settings, session.policy["credentials"]["value"])
         if takes_place:
-            with gate.passing(settings, issuer.base_url):
+            with gate.passing(settings, issuer.base_url, waits=True):
                 issuer.cancel(upstream_id, seconds=seconds)
         else:
             Cooldown(settings, issuer.base_url).check(probes=False)

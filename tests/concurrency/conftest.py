@@ -90,8 +90,11 @@ class Crowd:
 
 @pytest.fixture
 def site(transactional_db: None, request: pytest.FixtureRequest) -> Iterator[StandIn]:
-    """The site, with the keys of CHATKIT_SESSIONS that the test's parameter names."""
-    with testing.standin(**getattr(request, "param", {})) as api:
+    """The site, with the keys of CHATKIT_SESSIONS that the test's parameter names.
+
+    However slow the machine is, nobody is refused because others wait for the API.
+    """
+    with testing.standin(**{"MAX_CONCURRENT_CALLS": None, **getattr(request, "param", {})}) as api:
         yield api
 
 

@@ -13,6 +13,7 @@ from chatkit_sessions.client import transport
 from chatkit_sessions.exceptions import StorageUnavailable
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import IssuedSession, cancel_session, cancel_sessions, reconcile, settle
+from chatkit_sessions.services.withdrawal import tell
 from chatkit_sessions.standin import Fault
 from chatkit_sessions.standin.exchange import RecordedRequest
 
@@ -169,3 +170,10 @@ def test_where_no_thread_is_to_be_had_the_telling_waits(
     monkeypatch.setattr(threading.Thread, "start", fail)
     cancel_session(session)
     assert ChatSession.objects.get().cancel_requested_at is not None
+
+
+def test_without_any_time_left_nothing_is_asked(issue: Issue, api: Api) -> None:
+    session = issue().session
+    cancel_sessions(ChatSession.objects.all(), seconds=0)
+    session.refresh_from_db()
+    assert (tell(session, seconds=0), len(api.requests)) == (False, 1)

@@ -148,3 +148,18 @@ def test_nobody_sees_what_is_not_open_to_them(
     with pytest.raises(error):
         conversations(**{"user": user, **arguments})
     assert api.requests == []
+
+
+def test_a_thread_that_was_not_deleted_after_all_is_told(mine: Conversations, thread: str, api: Api) -> None:
+    kept = {"id": thread, "object": "chatkit.thread.deleted", "deleted": False}
+    api.misbehave(Fault(body=kept), method="DELETE")
+    with pytest.raises(UpstreamError) as caught:
+        mine.delete(thread)
+    assert caught.value.code == "upstream_invalid_response"
+
+
+def test_that_there_is_no_list_is_no_unknown_thread(mine: Conversations, api: Api) -> None:
+    api.misbehave(Fault(status=404))
+    with pytest.raises(UpstreamError) as caught:
+        mine.list()
+    assert caught.value.code == "upstream_rejected"
