@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from asgiref.sync import sync_to_async
 from django.db import Error as StorageError
 from django.db import connections
+from django.utils import timezone
 
 from chatkit_sessions.client import APIError, ParameterError
 from chatkit_sessions.conf import get_settings
@@ -36,7 +37,7 @@ def tell(session: ChatSession, *, seconds: float | None = None, takes_place: boo
         seconds: how long this may take, where that is less than DEADLINE.
         takes_place: whether a worker of the site waits for it: see ``gate.passing``.
     """
-    if session.cancel_requested_at is None:
+    if not _is_due(session):
         return False
     was_told = withdraw(session, session.upstream_id, seconds=seconds, takes_place=takes_place)
     return was_told and _note(session)
@@ -44,7 +45,7 @@ def tell(session: ChatSession, *, seconds: float | None = None, takes_place: boo
 
 async def atell(session: ChatSession, *, seconds: float | None = None, takes_place: bool = True) -> bool:
     """Do as ``tell``; the wait for the API blocks neither the event loop nor its database."""
-    if session.cancel_requested_at is None:
+    if not _is_due(session):
         return False
     telling = sync_to_async(withdraw, thread_sensitive=False)
     was_told = await telling(session, session.upstream_id, seconds=seconds, takes_place=takes_place)
@@ -58,7 +59,7 @@ def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
     it has told is then told once more, which is harmless.
     """
     until = time.monotonic() + seconds
-    due = (session for session in sessions if session.cancel_requested_at is not None)
+    due = filter(_is_due, sessions)
     results: SimpleQueue[tuple[ChatSession, bool]] = SimpleQueue()
     under_way = told = 0
     while True:
@@ -121,6 +122,11 @@ def withdraw(
         )
         return False
     return True
+
+
+def _is_due(session: ChatSession) -> bool:
+    # Once it has run out, the API need not hear of its end.
+    return session.cancel_requested_at is not None and session.expires_at > timezone.now()
 
 
 def _note(session: ChatSession) -> bool:

@@ -177,3 +177,13 @@ def test_without_any_time_left_nothing_is_asked(issue: Issue, api: Api) -> None:
     cancel_sessions(ChatSession.objects.all(), seconds=0)
     session.refresh_from_db()
     assert (tell(session, seconds=0), len(api.requests)) == (False, 1)
+
+
+def test_the_end_of_a_session_that_has_run_out_is_told_to_nobody(
+    issue: Issue, api: Api, clock: Clock
+) -> None:
+    session = issue().session
+    cancel_sessions(ChatSession.objects.all(), seconds=0)
+    clock.advance(601)
+    cancel_session(ChatSession.objects.get(pk=session.pk))
+    assert len(api.requests) == 1
