@@ -483,7 +483,7 @@ def test_an_answer_that_stalls_is_a_timeout(
     standin: StandIn, make: Callable[..., ChatKitClient], clock: Clock
 ) -> None:
     standin.misbehave(Fault(drip=60))
-    error = refusal(make(timeout=(1, 0.1)), create)
+    error = refusal(make(timeout=(1, 1)), create)
     assert isinstance(error, APITimeoutError)
     assert str(error) == "The answer did not end in time."
     assert (error.status_code, error.attempts, error.retryable) == (200, 1, False)
@@ -495,7 +495,7 @@ def test_an_answer_that_drips_is_cut_at_the_deadline(
     standin: StandIn, make: Callable[..., ChatKitClient]
 ) -> None:
     standin.misbehave(Fault(drip=0.02))
-    error = refusal(make(timeout=(1, 1), deadline=0.2), create)
+    error = refusal(make(timeout=(5, 5), deadline=1), create)
     assert isinstance(error, APITimeoutError)
     assert str(error) == "The answer did not end in time."
     standin.close()  # hangs up at once; the answer would drip on for more than ten seconds

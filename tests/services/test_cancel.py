@@ -91,7 +91,7 @@ DOWN: dict[str, Fault] = {
 def test_while_the_api_is_down_the_request_is_remembered(
     session: ChatSession, api: Api, clock: Clock, configure: Configure, heard: Heard, case: str
 ) -> None:
-    configure(TIMEOUT=(1, 0.2))
+    configure(TIMEOUT=(1, 1))
     api.misbehave(DOWN[case])
     cancel_session(session, reason="left")
     due = stored(session)
