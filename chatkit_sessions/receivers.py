@@ -42,7 +42,8 @@ def connect() -> None:
 
 def on_logout(sender: Any, user: Any = None, **kwargs: Any) -> None:
     """End the sessions of whoever signs out, where CANCEL_ON_LOGOUT says so."""
-    if user is not None and conf.read()[0].cancel_on_logout:
+    # Visitors have no account: their sessions are not this one's.
+    if getattr(user, "pk", None) is not None and conf.read()[0].cancel_on_logout:
         _end_sessions_of(user, by=user, reason="signed out")
 
 

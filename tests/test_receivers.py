@@ -91,7 +91,10 @@ def test_signing_out_ends_nothing_unless_the_site_wants_it(ada: User, standin: S
 
 @pytest.mark.parametrize("nobody", [None, AnonymousUser()])
 def test_whoever_was_not_signed_in_has_nothing_to_end(bobs: ChatSession, nobody: Any) -> None:
+    visitors = issue_session(identifier="visitor-1").session
     user_logged_out.send(User, request=None, user=nobody)
+    visitors.refresh_from_db()
+    assert visitors.status == "active"
 
 
 def test_an_account_that_stays_active_keeps_its_sessions(ada: User, standin: StandIn) -> None:
