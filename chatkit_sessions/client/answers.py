@@ -10,8 +10,6 @@ from typing import Any, TypedDict
 import requests
 from urllib3 import exceptions as urllib3_errors
 
-from chatkit_sessions.secret import redact
-
 from .errors import APIResponseValidationError, APITimeoutError
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -47,8 +45,7 @@ class Source(TypedDict):
 
 def source(response: requests.Response) -> Source:
     """Return status and request id."""
-    request_id: str = redact(response.headers.get("x-request-id", ""))[:MAX_WORD_LENGTH]
-    return {"status_code": response.status_code, "request_id": request_id}
+    return {"status_code": response.status_code, "request_id": response.headers.get("x-request-id", "")}
 
 
 def invalid(message: str, response: requests.Response) -> APIResponseValidationError:

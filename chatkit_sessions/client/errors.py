@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from chatkit_sessions.secret import redact
-
 
 class APIError(Exception):
     """Base of every failure of a call to the API. Carries primitives only, never a header or a body.
@@ -33,8 +31,7 @@ class APIError(Exception):
         super().__init__(message)
         self.message = message
         self.status_code = status_code
-        # A header that whatever answered may have filled with anything.
-        self.request_id: str = redact(request_id)
+        self.request_id = request_id
         self.code = code
         self.param = param
         self.retry_after = retry_after

@@ -163,13 +163,16 @@ def enter(settings: Settings, base_url: str) -> IssuingPass:
 
 
 @contextmanager
-def passing(settings: Settings, base_url: str, *, waits: bool = False) -> Iterator[None]:
+def passing(
+    settings: Settings, base_url: str, *, takes_place: bool = True, waits: bool = False
+) -> Iterator[None]:
     """Let another call pass: it respects a cool-down, but neither begins nor ends one.
 
     What somebody provokes with a conversation of their own is no reason to refuse sessions to others. Half of
     the places are kept for sessions.
 
     Args:
+        takes_place: whether a worker of the site waits for it; MAX_CONCURRENT_CALLS may at a time.
         waits: whether it waits for a place as those do who ask for a session.
 
     Raises:
@@ -177,7 +180,7 @@ def passing(settings: Settings, base_url: str, *, waits: bool = False) -> Iterat
         APIConnectionError: none became free.
     """
     Cooldown(settings, base_url).check(probes=False)
-    number = settings.max_concurrent_calls
+    number = settings.max_concurrent_calls if takes_place else None
     if number is None:
         yield
         return

@@ -170,10 +170,8 @@ def _open(**arguments: Unpack[OrderArguments]) -> IssuedSession | _Reservation:
     except (SessionRefused, NotConfigured, UpstreamUnavailable) as error:
         # A line and no row, so that nobody can fill the table. What a browser sent may stand in the message:
         # it is kept from being long and from looking like another line.
-        account, reason = (
-            getattr(arguments.get("user"), "pk", None),
-            redact(" ".join(str(error).split())[:500]),
-        )
+        account = getattr(arguments.get("user"), "pk", None)
+        reason = redact(" ".join(str(error).split()))[:500]
         logger.info("Session refused (%s) for account %s: %s", error.code, account, reason)
         raise
 

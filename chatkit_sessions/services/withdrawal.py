@@ -20,7 +20,6 @@ from chatkit_sessions.issuers.openai import OpenAIIssuer
 from chatkit_sessions.models import ChatSession
 
 from . import gate
-from .cooldown import Cooldown
 from .storage import database
 
 logger = logging.getLogger("chatkit_sessions")
@@ -104,11 +103,7 @@ def withdraw(
         settings = get_settings()
         seconds = settings.deadline if seconds is None else seconds
         issuer = OpenAIIssuer(settings, session.policy["credentials"]["value"])
-        if takes_place:
-            with gate.passing(settings, issuer.base_url, waits=True):
-                issuer.cancel(upstream_id, seconds=seconds)
-        else:
-            Cooldown(settings, issuer.base_url).check(probes=False)
+        with gate.passing(settings, issuer.base_url, takes_place=takes_place, waits=True):
             issuer.cancel(upstream_id, seconds=seconds)
     except UpstreamUnavailable:
         logger.debug("The API is not asked now: the end of session %s is still due.", session.reference)
@@ -117,9 +112,8 @@ def withdraw(
     except Exception as error:
         # The words of an error that is not ours may be private.
         reason = error if isinstance(error, _OURS) else type(error).__name__
-        logger.warning(
-            "The API was not told of the end of session %s (%s): %s", session.reference, upstream_id, reason
-        )
+        # The row has the id; one that has none yet may still repeat the secret.
+        logger.warning("The API was not told of the end of session %s: %s", session.reference, reason)
         return False
     return True
 

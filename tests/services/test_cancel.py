@@ -113,7 +113,7 @@ def test_a_warning_says_that_the_api_was_not_told(
     api.misbehave(Fault(status=503))
     cancel_session(session)
     assert [record.getMessage() for record in caplog.records] == [
-        f"The API was not told of the end of session {session.reference} ({session.upstream_id}): "
+        f"The API was not told of the end of session {session.reference}: "
         "The stand-in was told to answer 503."
     ]
 
