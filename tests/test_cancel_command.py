@@ -88,6 +88,11 @@ def test_when_nothing_is_running_it_says_so() -> None:
     assert said(all=True) == "0 sessions are running.\n"
 
 
+def test_a_workflow_that_was_removed_is_found_by_its_sessions(running: list[ChatSession]) -> None:
+    ChatSession.objects.filter(pk=running[0].pk).update(workflow_slug="removed")
+    assert said(workflow="removed") == "1 ended, 0 queued.\n"
+
+
 @pytest.mark.parametrize(("answer", "left"), [("y", 0), ("YES ", 0), ("", 3), ("n", 3)])
 def test_on_a_terminal_it_asks_first(monkeypatch: pytest.MonkeyPatch, answer: str, left: int) -> None:
     asked: list[str] = []
@@ -122,6 +127,7 @@ def test_elsewhere_or_when_told_it_asks_nothing(
         ([], "one of the arguments --user --identifier --workflow --all is required"),
         (["--all", "--user", "ada"], "argument --user: not allowed with argument --all"),
         (["--user", "eve"], "There is no user 'eve'."),
+        (["--workflow", "suport"], "There is no workflow 'suport'. There are: default, support."),
         (["--all", "--seconds", "soon"], "argument --seconds: must be a number from 0 to 86400, not 'soon'."),
         (["--all", "--seconds", "-1"], "argument --seconds: must be a number from 0 to 86400, not '-1'."),
         (["--all", "--reason", "x" * 256], "reason: must be at most 255 characters, not 256."),

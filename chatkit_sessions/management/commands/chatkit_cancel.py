@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error as StorageError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from chatkit_sessions.exceptions import ChatKitSessionsError
-from chatkit_sessions.models import ChatSession, ChatSessionQuerySet
+from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, known_slugs
 from chatkit_sessions.services import cancel_sessions
 from chatkit_sessions.services.storage import database
 
-from ._arguments import add_seconds
+from ._shared import add_seconds, find_user, storage_errors_told
 
 
 class Command(BaseCommand):
@@ -45,13 +43,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Ask where somebody is there to answer, cancel, and say how many."""
         try:
-            self._cancel(self._sessions(options), options)
+            with storage_errors_told():
+                self._cancel(self._sessions(options), options)
         except ChatKitSessionsError as err:
             raise CommandError(_("%(error)s Those ended by then stay so.") % {"error": err}) from err
-        except StorageError as err:
-            raise CommandError(
-                _("The database failed: %(error)s\nRun migrate, and check the database.") % {"error": err}
-            ) from err
 
     def _cancel(self, sessions: ChatSessionQuerySet, options: dict[str, Any]) -> None:
         running = sessions.using(database()).occupying(timezone.now()).count()
@@ -78,13 +73,18 @@ class Command(BaseCommand):
     def _sessions(self, options: dict[str, Any]) -> ChatSessionQuerySet:
         sessions = ChatSession.objects.all()
         if options["user"] is not None:
-            users = get_user_model()
-            found = users._default_manager.filter(**{users.USERNAME_FIELD: options["user"]}).first()
-            if found is None:
-                raise CommandError(_("There is no user %(name)r.") % {"name": options["user"]})
-            return sessions.filter(user=found.pk)
+            return sessions.filter(user=find_user(options["user"]).pk)
         if options["identifier"] is not None:
             return sessions.filter(identifier=options["identifier"])
         if options["workflow"] is not None:
-            return sessions.filter(workflow_slug=options["workflow"])
+            return self._of_workflow(sessions, options["workflow"])
         return sessions
+
+    def _of_workflow(self, sessions: ChatSessionQuerySet, slug: str) -> ChatSessionQuerySet:
+        found = sessions.filter(workflow_slug=slug)
+        known = known_slugs()
+        # One that was removed may have sessions still; a mistyped one must not look as if none were running.
+        if slug not in known and not found.exists():
+            words = {"slug": slug, "known": ", ".join(known) or _("none")}
+            raise CommandError(_("There is no workflow %(slug)r. There are: %(known)s.") % words)
+        return found

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error as StorageError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from chatkit_sessions.models import PolicyOverride
 from chatkit_sessions.services import explain_policy
 from chatkit_sessions.services.doctor import Diagnosis, Finding, Level, examine
+
+from ._shared import find_user, storage_errors_told
 
 # Columns: longer lines are hard to read, however wide the terminal.
 MAX_WIDTH = 110
@@ -48,19 +48,11 @@ class Command(BaseCommand):
             return
         if options["json"]:
             raise CommandError(_("--json cannot be used with --user."))
-        try:
+        with storage_errors_told():
             self._explain(options["user"], options["workflow"])
-        except StorageError as err:
-            raise CommandError(
-                _("The database failed: %(error)s\nRun migrate, and check the database.") % {"error": err}
-            ) from err
 
     def _explain(self, name: str, workflow: str | None) -> None:
-        users = get_user_model()
-        try:
-            user = users._default_manager.get(**{users.USERNAME_FIELD: name})
-        except users.DoesNotExist:
-            raise CommandError(_("There is no user %(name)r.") % {"name": name}) from None
+        user = find_user(name)
         explained = explain_policy(user=user, workflow=workflow)
         self.stdout.write(f"{name} / {explained.workflow}")
         if explained.identifier:

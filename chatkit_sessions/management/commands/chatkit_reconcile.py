@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from chatkit_sessions.exceptions import StorageUnavailable
 from chatkit_sessions.services import reconcile
 
-from ._arguments import add_seconds
+from ._shared import add_seconds
 
 
 class Command(BaseCommand):
