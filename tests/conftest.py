@@ -1,6 +1,8 @@
 import os
 import signal
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from django.core.cache import cache
@@ -61,3 +63,17 @@ def standin() -> Iterator[StandIn]:
 def sentinel(pytestconfig: pytest.Config) -> Sentinel:
     """The watch over the whole run."""
     return pytestconfig.stash[SENTINEL]
+
+
+@pytest.fixture
+def full_queue() -> Iterator[int]:
+    """A port at which nobody picks up."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(full.getsockname())
+        yield full.getsockname()[1]

@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +44,6 @@ GOOD = saying("200 OK", json.dumps(answers.NEWER).encode())
 
 
 # --- addresses
-
-
-@pytest.fixture
-def full_queue() -> Iterator[int]:
-    """A port at which nobody picks up."""
-    with ExitStack() as stack:
-        full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(4):
-            caller = stack.enter_context(socket.socket())
-            caller.setblocking(False)
-            caller.connect_ex(full.getsockname())
-        yield full.getsockname()[1]
 
 
 @pytest.fixture

@@ -364,7 +364,7 @@ def test_a_row_that_cannot_be_written_is_told(standin: StandIn) -> None:
         "database",
         Level.ERROR,
         "The database failed: the disk is full",
-        "Check that it runs, DATABASES in the settings, and that migrate was run.",
+        "Check that it runs, that DATABASES in the settings is right, and that migrate was run.",
     )
     assert standin.requests == []
 

@@ -262,7 +262,7 @@ def test_a_database_that_is_away_is_told_without_its_password(
         "database",
         Level.ERROR,
         "The database failed: connection to 127.0.0.1 failed with [removed]",
-        "Check that it runs, DATABASES in the settings, and that migrate was run.",
+        "Check that it runs, that DATABASES in the settings is right, and that migrate was run.",
     )
     assert found(diagnosis, "key").level is Level.OK
     assert standin.requests == []
@@ -304,12 +304,12 @@ SHARED = "Choose a cache that processes share: Redis, Memcached or the database.
         (
             own("BrokenCache"),
             "CACHES['default'] fails: ConnectionError. The cool-down and the throttles need it.",
-            "Check that its server runs, and its LOCATION in the settings.",
+            "Check that its server runs, and that its LOCATION in the settings is right.",
         ),
         (
             "nowhere.Cache",
             "CACHES['default'] fails: InvalidCacheBackendError. The cool-down and the throttles need it.",
-            "Check that its server runs, and its LOCATION in the settings.",
+            "Check that its server runs, and that its LOCATION in the settings is right.",
         ),
     ],
 )

@@ -3,7 +3,6 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -37,20 +36,6 @@ def elsewhere() -> Iterator[StandIn]:
     """Another server, to which nothing may be sent."""
     with StandIn() as other:
         yield other
-
-
-@pytest.fixture
-def full_queue() -> Iterator[int]:
-    """A port at which nobody picks up."""
-    with ExitStack() as stack:
-        full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(4):
-            caller = stack.enter_context(socket.socket())
-            caller.setblocking(False)
-            caller.connect_ex(full.getsockname())
-        yield full.getsockname()[1]
 
 
 def made_now(fault: Fault, elsewhere: StandIn) -> Fault:

@@ -71,7 +71,7 @@ def storage_failed(failure: BaseException) -> Finding:
     return error(
         "database",
         _("The database failed: %(error)s") % {"error": said},
-        _("Check that it runs, DATABASES in the settings, and that migrate was run."),
+        _("Check that it runs, that DATABASES in the settings is right, and that migrate was run."),
     )
 
 
@@ -87,7 +87,7 @@ def about_cache() -> Finding:
             "cache",
             _("%(where)s fails: %(error)s. The cool-down and the throttles need it.")
             % {"where": where, "error": type(err).__name__},
-            _("Check that its server runs, and its LOCATION in the settings."),
+            _("Check that its server runs, and that its LOCATION in the settings is right."),
         )
     shared = _("Choose a cache that processes share: Redis, Memcached or the database.")
     if isinstance(cache, DummyCache):
