@@ -15,7 +15,8 @@ from django.test import Client, override_settings
 from chatkit_sessions import receivers
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.receivers import PATIENCE
-from chatkit_sessions.services import issue_session
+from chatkit_sessions.services import cancel, issue_session
+from chatkit_sessions.services.cancel import end_here
 from chatkit_sessions.signals import session_cancelled
 from chatkit_sessions.standin import Fault, StandIn
 
@@ -143,6 +144,27 @@ def test_a_failing_database_keeps_nobody_from_it(
     session.refresh_from_db()
     assert session.status == "active"
     assert f"could not be ended ({WAYS[way][1]})" in caplog.text
+
+
+def test_what_a_failing_database_took_back_is_told_to_nobody(
+    ada: User, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        issue_session(user=ada)
+    left = iter([True])
+
+    def end_or_fail(*args: Any, **kwargs: Any) -> bool:
+        if next(left, False):
+            return end_here(*args, **kwargs)
+        raise OperationalError("the disk is full")
+
+    monkeypatch.setattr(cancel, "BATCH", 1)
+    monkeypatch.setattr(cancel, "end_here", end_or_fail)
+    with transaction.atomic():
+        deactivate(ada)
+    assert not User.objects.get().is_active
+    assert ChatSession.objects.running().count() == 2
+    assert len(standin.requests) == 2
 
 
 def test_what_is_rolled_back_is_heard_of_nowhere(ada: User, standin: StandIn) -> None:

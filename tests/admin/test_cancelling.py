@@ -67,6 +67,18 @@ def test_the_operator_is_asked_first(canceller: Desk, running: list[ChatSession]
     assert len(standin.requests) == 2
 
 
+def test_one_that_is_being_issued_is_asked_about_and_stopped_too(canceller: Desk, ada: User) -> None:
+    ends = timezone.now() + timedelta(seconds=30)
+    pending = session_of(ada, status=Status.PENDING, upstream_id="", issued_at=None, expires_at=ends)
+    assert str(pending.reference) in Page(ask(canceller, pending)).text
+    assert messages(confirm(canceller, pending, reason="A leak.")) == [
+        ("warning", f"0 ended, 1 queued. {QUEUED}")
+    ]
+    pending.refresh_from_db()
+    assert pending.cancel_requested_at is not None
+    assert (pending.ended_by, pending.end_reason) == (canceller.user, "A leak.")
+
+
 def test_one_session_is_spoken_of_as_one(canceller: Desk, running: list[ChatSession]) -> None:
     text = Page(ask(canceller, running[0])).text
     assert "This session ends at once, and the person has to start another one:" in text

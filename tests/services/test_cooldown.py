@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.core.cache.backends.base import BaseCache
 from django.test import override_settings
 
@@ -148,6 +149,16 @@ def test_a_probe_that_died_keeps_the_next_one_waiting_for_a_deadline_only(
     assert (code(), len(api.requests)) == ("upstream_unavailable", 3)
     time.sleep(2.2)
     assert code() == "issued"
+
+
+def test_a_probe_that_fails_begins_the_pause_again_although_the_count_was_forgotten(
+    api: Api, code: Callable[[], str], clock: Clock
+) -> None:
+    fail(api, code, times=3)
+    clock.advance(30)
+    cache.delete(Cooldown(get_settings(), api.base_url)._failures)  # as after a quiet hour
+    fail(api, code, times=1)
+    assert (code(), len(api.requests)) == ("upstream_unavailable", 4)
 
 
 def test_other_processes_know_through_the_cache(api: Api, code: Callable[[], str]) -> None:

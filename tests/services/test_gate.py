@@ -122,6 +122,7 @@ def test_the_wait_is_bounded(
     take: Callable[[], None], places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "PATIENCE", 0.05)
+    monkeypatch.setattr(gate, "SLOW", 3600)
     take()
     with pytest.raises(APIConnectionError), places.taken(1, ""):
         pass

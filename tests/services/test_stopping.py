@@ -1,6 +1,7 @@
 """Cancelling what is being issued at this moment, and what is cancelled inside a transaction."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,18 @@ from django.db import OperationalError, transaction
 from chatkit_sessions.client import transport
 from chatkit_sessions.exceptions import StorageUnavailable
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.services import IssuedSession, cancel_session, cancel_sessions, reconcile, settle
+from chatkit_sessions.services import (
+    IssuedSession,
+    cancel,
+    cancel_session,
+    cancel_sessions,
+    reconcile,
+    settle,
+    withdrawal,
+)
+from chatkit_sessions.services import issue as issuing
+from chatkit_sessions.services.cancel import end_here
+from chatkit_sessions.services.reserve import reserve
 from chatkit_sessions.services.withdrawal import tell
 from chatkit_sessions.standin import Fault
 from chatkit_sessions.standin.exchange import RecordedRequest
@@ -92,28 +104,28 @@ CANCELLING: dict[str, Callable[[ChatSession], Any]] = {
 }
 
 
-@pytest.mark.parametrize("cancel", CANCELLING.values(), ids=CANCELLING)
+@pytest.mark.parametrize("end", CANCELLING.values(), ids=CANCELLING)
 def test_inside_a_transaction_the_api_is_told_when_it_is_committed(
-    issue: Issue, api: Api, heard: Heard, cancel: Callable[[ChatSession], Any]
+    issue: Issue, api: Api, heard: Heard, end: Callable[[ChatSession], Any]
 ) -> None:
     session = issue().session
     heard.calls.clear()
     with transaction.atomic():
-        cancel(session)
+        end(session)
         assert (len(api.requests), heard.names) == (1, [])
     assert (len(api.requests), heard.names) == (2, ["session_cancelled"])
     row = ChatSession.objects.get()
     assert (row.status, row.cancel_requested_at) == ("cancelled", None)
 
 
-@pytest.mark.parametrize("cancel", CANCELLING.values(), ids=CANCELLING)
+@pytest.mark.parametrize("end", CANCELLING.values(), ids=CANCELLING)
 def test_what_is_rolled_back_is_heard_of_nowhere(
-    issue: Issue, api: Api, heard: Heard, cancel: Callable[[ChatSession], Any]
+    issue: Issue, api: Api, heard: Heard, end: Callable[[ChatSession], Any]
 ) -> None:
     issued = issue()
     heard.calls.clear()
     with transaction.atomic():
-        cancel(ChatSession.objects.get())
+        end(ChatSession.objects.get())
         transaction.set_rollback(True)
     assert (len(api.requests), heard.names) == (1, [])
     assert issue(current_client_secret=issued.client_secret).reused
@@ -187,3 +199,62 @@ def test_the_end_of_a_session_that_has_run_out_is_told_to_nobody(
     clock.advance(601)
     cancel_session(ChatSession.objects.get(pk=session.pk))
     assert len(api.requests) == 1
+
+
+def test_what_was_ended_in_a_batch_that_fails_goes_on(
+    issue: Issue, api: Api, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        issue()
+    heard.calls.clear()
+    left = iter([True, True])
+
+    def end_or_fail(*args: Any, **kwargs: Any) -> bool:
+        if next(left, False):
+            return end_here(*args, **kwargs)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(cancel, "end_here", end_or_fail)
+    with pytest.raises(StorageUnavailable):
+        cancel_sessions(ChatSession.objects.all())
+    assert ChatSession.objects.running().count() == 3
+    assert (heard.names, len(api.requests)) == ([], 3)
+
+
+def test_the_words_of_an_error_that_is_not_ours_stay_out_of_the_log(
+    issue: Issue, api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any) -> None:
+        raise LookupError("the vault says hush")
+
+    session = issue().session
+    monkeypatch.setattr(withdrawal, "OpenAIIssuer", fail)
+    cancel_session(session)
+    assert caplog.records[-1].getMessage().endswith(f"{session.reference}: LookupError")
+    assert "hush" not in caplog.text
+
+
+def test_however_long_the_row_took_the_api_has_its_time(
+    issue: Issue, api: Api, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*args: Any) -> Any:
+        time.sleep(1.1)
+        return reserve(*args)
+
+    configure(DEADLINE=1)
+    monkeypatch.setattr(issuing, "reserve", slow)
+    assert issue().session.status == "active"
+
+
+def test_with_no_time_left_a_session_that_nobody_gets_is_withdrawn_all_the_same(
+    issue: Issue, api: Api, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*args: Any) -> None:
+        time.sleep(1.1)
+        raise StorageUnavailable
+
+    configure(DEADLINE=1)
+    monkeypatch.setattr(issuing, "settle", slow)
+    with pytest.raises(StorageUnavailable):
+        issue()
+    assert [session["status"] for session in api.sessions.values()] == ["cancelled"]
