@@ -24,7 +24,6 @@ class OpenAIIssuer:
         self._project = settings.credentials_for(credentials)
         self._api_key = self._project.reveal_key()
         self.base_url = self._project.base_url
-        self.client = self._client(settings.deadline)
 
     def prepare(
         self, *, identifier: str, policy: SessionPolicy, state_variables: dict[str, Any]
@@ -58,7 +57,7 @@ class OpenAIIssuer:
         Raises:
             APIError: the API did not create it, or its answer cannot be used.
         """
-        return self._client(seconds).create_session(**parameters)
+        return self.client(seconds).create_session(**parameters)
 
     def cancel(self, upstream_id: str, *, seconds: float) -> None:
         """End a session at the API, likewise; one that is unknown there is already gone.
@@ -67,9 +66,10 @@ class OpenAIIssuer:
             APIError: the API did not confirm it.
         """
         with contextlib.suppress(NotFoundError):
-            self._client(seconds).cancel_session(upstream_id)
+            self.client(seconds).cancel_session(upstream_id)
 
-    def _client(self, seconds: float) -> ChatKitClient:
+    def client(self, seconds: float) -> ChatKitClient:
+        """Return a client each of whose calls takes at most so many seconds, where DEADLINE allows more."""
         return ChatKitClient(
             self._api_key,
             base_url=self._project.base_url,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,6 +36,8 @@ class Cooldown:
         self._base_url = base_url
         # Should whoever probes die, another one may after this time.
         self._probe_seconds = settings.deadline + 1
+        # One who comes later than that must not give back what is another's by then.
+        self._token = str(uuid.uuid4())
         name = f"chatkit_sessions.cooldown.{hashlib.sha256(base_url.encode()).hexdigest()[:16]}"
         self._failures, self._until, self._probe = f"{name}.failures", f"{name}.until", f"{name}.probe"
 
@@ -54,13 +57,15 @@ class Cooldown:
             until = cache.get(self._until)
             if until is None:
                 return False
-            left = until - timezone.now().timestamp()
+            rest = until - timezone.now().timestamp()
             # Longer than a pause can be: whoever began it had another clock.
-            if left <= 0 or left > self._rule[1]:
-                if not probes:
-                    return False
-                if cache.add(self._probe, True, timeout=self._probe_seconds):
-                    return True
+            if 0 < rest <= self._rule[1]:
+                left = rest
+            elif not probes:
+                return False
+            elif cache.add(self._probe, self._token, timeout=self._probe_seconds):
+                return True
+            else:
                 left = PROBE_RETRY_AFTER
         if left is not None:
             raise UpstreamUnavailable(retry_after=left)
@@ -79,7 +84,8 @@ class Cooldown:
     def give_back_probe(self) -> None:
         """Let the next call find out: this one was not made."""
         with _quiet():
-            cache.delete(self._probe)
+            if cache.get(self._probe) == self._token:
+                cache.delete(self._probe)
 
     def _count(self, times: int, seconds: float, *, is_probe: bool) -> None:
         cache.add(self._failures, 0, timeout=MEMORY)

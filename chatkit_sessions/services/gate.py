@@ -19,10 +19,10 @@ from .cooldown import Cooldown, is_unavailable
 
 T = TypeVar("T")
 
-# A call that takes longer, in seconds, is slow: nobody waits for its place.
-SLOW = 1.0
 # Seconds that one waits for a place at most, however quickly they change hands.
 PATIENCE = 2.0
+# A call that takes longer, in seconds, is slow: nobody waits for its place.
+SLOW = 2.5
 # Seconds to name in Retry-After when all places are taken.
 FULL_RETRY_AFTER = 1.0
 
@@ -48,14 +48,14 @@ class Places:
             return len(self._taken) >= number
 
     @contextmanager
-    def taken(self, number: int, base_url: str) -> Iterator[None]:
-        """Hold one of so many places, and wait for one as long as they change hands quickly.
+    def taken(self, number: int, base_url: str, *, wait: float) -> Iterator[None]:
+        """Hold one of so many places; wait for one so many seconds, as long as they change hands quickly.
 
         Raises:
             APIConnectionError: none became free.
         """
         place = object()
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + wait
         with self._change:
             while len(self._taken) >= number:
                 if self._is_stuck(base_url) or time.monotonic() >= until:
@@ -67,7 +67,8 @@ class Places:
         finally:
             with self._change:
                 del self._taken[place]
-                self._change.notify()
+                # All: some wait for one of fewer places than others do, and it may not be free for them.
+                self._change.notify_all()
 
     def _is_stuck(self, base_url: str) -> bool:
         return base_url in self.failing or min(self._taken.values()) + SLOW <= time.monotonic()
@@ -121,7 +122,8 @@ class IssuingPass:
         try:
             if number is None:
                 return self._counted(ask)
-            with _places.taken(number, self.base_url):
+            wait = min(PATIENCE, self.settings.deadline)
+            with _places.taken(number, self.base_url, wait=wait):
                 return self._counted(ask)
         finally:
             self.give_back()
@@ -163,29 +165,26 @@ def enter(settings: Settings, base_url: str) -> IssuingPass:
 
 
 @contextmanager
-def passing(
-    settings: Settings, base_url: str, *, takes_place: bool = True, waits: bool = False
-) -> Iterator[None]:
+def passing(settings: Settings, base_url: str, *, wait: float | None = 0) -> Iterator[None]:
     """Let another call pass: it respects a cool-down, but neither begins nor ends one.
 
     What somebody provokes with a conversation of their own is no reason to refuse sessions to others. Half of
     the places are kept for sessions.
 
     Args:
-        takes_place: whether a worker of the site waits for it; MAX_CONCURRENT_CALLS may at a time.
-        waits: whether it waits for a place as those do who ask for a session.
+        wait: how many seconds for a place; None takes none, for calls that keep no worker of the site.
 
     Raises:
         UpstreamUnavailable: the API is cooling down, or the places are taken.
         APIConnectionError: none became free.
     """
     Cooldown(settings, base_url).check(probes=False)
-    number = settings.max_concurrent_calls if takes_place else None
-    if number is None:
+    number = settings.max_concurrent_calls
+    if number is None or wait is None:
         yield
         return
     number = max(number // 2, 1)
-    if not waits and _places.is_full(number):
+    if not wait and _places.is_full(number):
         raise UpstreamUnavailable(retry_after=FULL_RETRY_AFTER)
-    with _places.taken(number, base_url):
+    with _places.taken(number, base_url, wait=wait):
         yield

@@ -27,8 +27,9 @@ from .withdrawal import atell, tell, withdraw
 
 logger = logging.getLogger("chatkit_sessions")
 
-# For ending a session whose secret nobody will get, however little of DEADLINE is left.
-MIN_WITHDRAW_SECONDS = 1.0
+# Seconds for ending a session whose secret nobody will get, however little of DEADLINE is left; and at most,
+# since somebody waits, for this and for ending those that made room.
+MIN_WITHDRAW_SECONDS, MAX_WITHDRAW_SECONDS = 1.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def issue_session(
     finally:
         # Those that made room are ended here already; what the API is not told now, chatkit_reconcile tells.
         for old in opened.replaced:
-            tell(old, seconds=opened.seconds_left, takes_place=False)
+            tell(old, seconds=opened.seconds_to_withdraw, wait=0)
 
 
 async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
@@ -120,7 +121,7 @@ async def _aissue(arguments: OrderArguments) -> IssuedSession:
         return await sync_to_async(_close)(opened, outcome)
     finally:
         for old in opened.replaced:
-            await atell(old, seconds=opened.seconds_left, takes_place=False)
+            await atell(old, seconds=opened.seconds_to_withdraw, wait=0)
 
 
 def _hidden(client_secret: str | None) -> Secret | None:
@@ -147,6 +148,10 @@ class _Reservation:
     @property
     def seconds_left(self) -> float:
         return self.ends - time.monotonic()
+
+    @property
+    def seconds_to_withdraw(self) -> float:
+        return min(self.seconds_left, MAX_WITHDRAW_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +222,7 @@ def _settle_or_withdraw(reservation: _Reservation, answer: ChatKitSession, laten
     try:
         settle(session, answer, latency_ms)
     except StorageUnavailable:
-        seconds = max(reservation.seconds_left, MIN_WITHDRAW_SECONDS)
-        is_told = not answer.id or withdraw(session, answer.id, seconds=seconds, takes_place=False)
+        seconds = max(reservation.seconds_to_withdraw, MIN_WITHDRAW_SECONDS)
+        is_told = not answer.id or withdraw(session, answer.id, seconds=seconds, wait=None)
         disown(session, is_told=is_told)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from chatkit_sessions.client import (
     APIError,
     BadRequestError,
+    ChatKitClient,
     ChatKitThread,
     NotFoundError,
     Page,
@@ -44,7 +46,7 @@ class Conversations:
     def list(self, **paging: Any) -> Page[ChatKitThread]:
         """Return one page; ``limit``, ``order``, ``after`` and ``before`` as in the API."""
         return self._call(
-            lambda: self.issuer.client.list_threads(user=self.identifier, **paging), for_thread=False
+            lambda client: client.list_threads(user=self.identifier, **paging), self._ends(), for_thread=False
         )
 
     def retrieve(self, thread_id: str) -> ChatKitThread:
@@ -53,15 +55,13 @@ class Conversations:
         Raises:
             ThreadNotFound: it is unknown or somebody else's.
         """
-        thread = self._call(lambda: self.issuer.client.retrieve_thread(thread_id))
-        if thread.user != self.identifier:
-            raise ThreadNotFound
-        return thread
+        return self._own(thread_id, self._ends())
 
     def items(self, thread_id: str, **paging: Any) -> Page[ThreadItem]:
         """Return one page of a thread's items."""
-        self.retrieve(thread_id)
-        return self._call(lambda: self.issuer.client.list_thread_items(thread_id, **paging))
+        ends = self._ends()
+        self._own(thread_id, ends)
+        return self._call(lambda client: client.list_thread_items(thread_id, **paging), ends)
 
     def delete(self, thread_id: str) -> ThreadDeleted:
         """Delete a thread for good.
@@ -69,16 +69,27 @@ class Conversations:
         Raises:
             UpstreamInvalidResponse: the API says that it did not.
         """
-        self.retrieve(thread_id)
-        answer = self._call(lambda: self.issuer.client.delete_thread(thread_id))
+        ends = self._ends()
+        self._own(thread_id, ends)
+        answer = self._call(lambda client: client.delete_thread(thread_id), ends)
         if not answer.deleted:
             raise UpstreamInvalidResponse
         return answer
 
-    def _call(self, ask: Callable[[], T], *, for_thread: bool = True) -> T:
+    def _ends(self) -> float:
+        """Return when DEADLINE is over for what begins now, on the monotonic clock."""
+        return time.monotonic() + self.settings.deadline
+
+    def _own(self, thread_id: str, ends: float) -> ChatKitThread:
+        thread = self._call(lambda client: client.retrieve_thread(thread_id), ends)
+        if thread.user != self.identifier:
+            raise ThreadNotFound
+        return thread
+
+    def _call(self, ask: Callable[[ChatKitClient], T], ends: float, *, for_thread: bool = True) -> T:
         try:
             with gate.passing(self.settings, self.issuer.base_url):
-                return ask()
+                return ask(self.issuer.client(ends - time.monotonic()))
         except NotFoundError as error:
             raise (ThreadNotFound if for_thread else translate(error)) from None
         except ParameterError as error:

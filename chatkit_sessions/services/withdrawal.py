@@ -29,25 +29,24 @@ _OURS = (APIError, ChatKitSessionsError, ParameterError)
 AT_A_TIME = 4
 
 
-def tell(session: ChatSession, *, seconds: float | None = None, takes_place: bool = True) -> bool:
+def tell(session: ChatSession, *, seconds: float | None = None, wait: float = gate.PATIENCE) -> bool:
     """Tell the API of a session that was cancelled here, unless it knows; return whether it was told now.
 
     Args:
         seconds: how long this may take, where that is less than DEADLINE.
-        takes_place: whether a worker of the site waits for it: see ``gate.passing``.
+        wait: how many seconds of them for a place: see ``gate.passing``.
     """
     if not _is_due(session):
         return False
-    was_told = withdraw(session, session.upstream_id, seconds=seconds, takes_place=takes_place)
-    return was_told and _note(session)
+    return withdraw(session, session.upstream_id, seconds=seconds, wait=wait) and _note(session)
 
 
-async def atell(session: ChatSession, *, seconds: float | None = None, takes_place: bool = True) -> bool:
+async def atell(session: ChatSession, *, seconds: float | None = None, wait: float = gate.PATIENCE) -> bool:
     """Do as ``tell``; the wait for the API blocks neither the event loop nor its database."""
     if not _is_due(session):
         return False
     telling = sync_to_async(withdraw, thread_sensitive=False)
-    was_told = await telling(session, session.upstream_id, seconds=seconds, takes_place=takes_place)
+    was_told = await telling(session, session.upstream_id, seconds=seconds, wait=wait)
     return was_told and await sync_to_async(_note)(session)
 
 
@@ -83,28 +82,24 @@ def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
 def _tell_in_thread(
     session: ChatSession, seconds: float, results: SimpleQueue[tuple[ChatSession, bool]]
 ) -> None:
-    was_told = withdraw(session, session.upstream_id, seconds=seconds, takes_place=False)
+    was_told = withdraw(session, session.upstream_id, seconds=seconds, wait=None)
     # A cache in the database, or a callable API_KEY, may have opened one for this thread.
     connections.close_all()
     results.put((session, was_told))
 
 
 def withdraw(
-    session: ChatSession, upstream_id: str, *, seconds: float | None = None, takes_place: bool = True
+    session: ChatSession,
+    upstream_id: str,
+    *,
+    seconds: float | None = None,
+    wait: float | None = gate.PATIENCE,
 ) -> bool:
-    """End a session at the API, for at most so many seconds, and return whether it is ended there.
-
-    Args:
-        takes_place: whether a worker of the site waits for it: see ``gate.passing``.
-    """
+    """End a session at the API as ``end_at_api`` does, and return whether it is ended there."""
     if seconds is not None and seconds <= 0:
         return False
     try:
-        settings = get_settings()
-        seconds = settings.deadline if seconds is None else seconds
-        issuer = OpenAIIssuer(settings, session.policy["credentials"]["value"])
-        with gate.passing(settings, issuer.base_url, takes_place=takes_place, waits=True):
-            issuer.cancel(upstream_id, seconds=seconds)
+        end_at_api(session, upstream_id, seconds=seconds, wait=wait)
     except UpstreamUnavailable:
         logger.debug("The API is not asked now: the end of session %s is still due.", session.reference)
         return False
@@ -116,6 +111,32 @@ def withdraw(
         logger.warning("The API was not told of the end of session %s: %s", session.reference, reason)
         return False
     return True
+
+
+def end_at_api(
+    session: ChatSession,
+    upstream_id: str,
+    *,
+    seconds: float | None = None,
+    wait: float | None = gate.PATIENCE,
+) -> None:
+    """End a session at the API.
+
+    Args:
+        seconds: how long this may take, where that is less than DEADLINE.
+        wait: how many seconds of them for a place: see ``gate.passing``.
+
+    Raises:
+        APIError: the API did not confirm it.
+        UpstreamUnavailable: the API is not asked now.
+        NotConfigured: the key or the settings are gone.
+    """
+    settings = get_settings()
+    seconds = settings.deadline if seconds is None else seconds
+    ends = time.monotonic() + seconds
+    issuer = OpenAIIssuer(settings, session.policy["credentials"]["value"])
+    with gate.passing(settings, issuer.base_url, wait=None if wait is None else min(wait, seconds)):
+        issuer.cancel(upstream_id, seconds=ends - time.monotonic())
 
 
 def _is_due(session: ChatSession) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.test import override_settings
 
 from chatkit_sessions.client import InternalServerError
@@ -52,6 +53,17 @@ class BrokenCache(BaseCache):
         raise ConnectionError("redis://user:password@cache is gone")
 
     add = get = set = delete = incr = delete_many = clear = _fail
+
+
+class FullCache(LocMemCache):
+    """A cache that can be read and takes nothing more, as a Redis without memory."""
+
+    is_full = False
+
+    def add(self, *args: Any, **kwargs: Any) -> bool:
+        if FullCache.is_full:
+            raise ConnectionError("OOM command not allowed when used memory > 'maxmemory'")
+        return super().add(*args, **kwargs)
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +161,20 @@ def test_a_probe_that_died_keeps_the_next_one_waiting_for_a_deadline_only(
     assert (code(), len(api.requests)) == ("upstream_unavailable", 3)
     time.sleep(2.2)
     assert code() == "issued"
+
+
+def test_a_probe_that_comes_back_late_does_not_let_a_third_one_through(
+    api: Api, code: Callable[[], str], clock: Clock
+) -> None:
+    fail(api, code, times=3)
+    clock.advance(30)
+    late = gate.enter(get_settings(), api.base_url)
+    cache.delete(Cooldown(get_settings(), api.base_url)._probe)  # its time is over
+    assert gate.enter(get_settings(), api.base_url).is_probe
+    late.give_back()
+    with pytest.raises(UpstreamUnavailable) as caught:
+        gate.enter(get_settings(), api.base_url)
+    assert caught.value.retry_after == PROBE_RETRY_AFTER
 
 
 def test_a_probe_that_fails_begins_the_pause_again_although_the_count_was_forgotten(
@@ -272,3 +298,16 @@ def test_without_a_cache_there_is_no_cooldown_and_no_failure(
         assert code() == "issued"
     assert "ConnectionError" in caplog.text
     assert "password" not in caplog.text
+
+
+def test_a_cache_that_takes_nothing_more_does_not_prolong_it(
+    api: Api, code: Callable[[], str], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = {"BACKEND": f"{__name__}.FullCache", "LOCATION": "full"}
+    with override_settings(CACHES={"default": backend}):
+        fail(api, code, times=3)
+        monkeypatch.setattr(FullCache, "is_full", True)
+        assert code() == "upstream_unavailable"
+        clock.advance(30)
+        assert code() == "issued"
+        cache.clear()

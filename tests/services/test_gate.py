@@ -1,7 +1,8 @@
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Places:
 def take(places: Places) -> Iterator[Callable[[], None]]:
     """Take a place for the rest of the test."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(places.taken(1_000, ""))
+        yield lambda: stack.enter_context(places.taken(1_000, "", wait=0))
 
 
 @pytest.fixture
@@ -95,19 +96,93 @@ def test_half_of_the_places_are_for_sessions_alone(
 
 def test_behind_quick_calls_one_waits_for_a_place(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "SLOW", 3600)
-    monkeypatch.setattr(gate, "PATIENCE", 3600)
 
     def pass_through() -> None:
-        with places.taken(1, ""):
+        with places.taken(1, "", wait=3600):
             pass
 
     waiting = threading.Thread(target=pass_through, daemon=True)
-    with places.taken(1, ""):
+    with places.taken(1, "", wait=0):
         waiting.start()
         waiting.join(timeout=0.1)
         assert waiting.is_alive()
     waiting.join(timeout=10)
     assert not waiting.is_alive()
+
+
+def test_a_place_that_becomes_free_goes_to_whoever_may_have_it(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who waits for fewer places is not woken in place of one who could go on."""
+    monkeypatch.setattr(gate, "SLOW", 3600)
+    passed: list[int] = []
+
+    def pass_through(number: int) -> None:
+        with suppress(APIConnectionError), places.taken(number, "", wait=5):
+            passed.append(number)
+
+    with places.taken(2, "", wait=0):
+        with places.taken(2, "", wait=0):
+            for number in (1, 2):  # in this order: the first one is woken first
+                threading.Thread(target=pass_through, args=[number], daemon=True).start()
+                until = time.monotonic() + 5
+                while len(places._change._waiters) < number and time.monotonic() < until:  # type: ignore[attr-defined]  # of the standard library
+                    time.sleep(0.01)
+        until = time.monotonic() + 2
+        while not passed and time.monotonic() < until:
+            time.sleep(0.01)
+        assert passed == [2]
+
+
+def test_a_call_that_takes_more_than_a_second_is_waited_for(places: Places, api: Api, issue: Issue) -> None:
+    """OpenAI may take so long on a slow day: more people than places are no reason to refuse some of them."""
+    place, entered = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with places.taken(4, api.base_url, wait=0):
+            entered.set()
+            place.wait(timeout=10)
+
+    holders = [threading.Thread(target=hold, daemon=True) for _ in range(4)]
+    for holder in holders:
+        holder.start()
+    assert entered.wait(timeout=5)
+    threading.Timer(1.3, place.set).start()
+    assert not issue().reused
+    for holder in holders:
+        holder.join(timeout=5)
+
+
+@pytest.mark.parametrize("api_hangs", [False, True])
+def test_the_end_of_the_one_that_made_room_keeps_no_more_workers_than_there_are_places(
+    take: Callable[[], None], api: Api, issue: Issue, configure: Configure, *, api_hangs: bool
+) -> None:
+    configure(MAX_CONCURRENT_CALLS=2, MAX_ACTIVE_SESSIONS=1, ON_MAX_ACTIVE="cancel_oldest")
+    first = issue().session
+    if api_hangs:
+        api.misbehave(Fault(delay=30), path="*/cancel")
+    else:
+        take()  # and so half of the places are
+    began = time.monotonic()
+    assert not issue().reused
+    assert time.monotonic() - began < (3.5 if api_hangs else 1)
+    first.refresh_from_db()
+    # What the API was not told now, chatkit_reconcile tells.
+    assert (first.status, first.cancel_requested_at is None) == ("cancelled", False)
+    assert [path.endswith("/cancel") for path in api.paths] == [False, False] + [True] * api_hangs
+
+
+def test_the_wait_for_a_place_is_part_of_the_time_for_cancelling(
+    take: Callable[[], None], api: Api, issue: Issue, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(MAX_CONCURRENT_CALLS=2, DEADLINE=0.3)
+    monkeypatch.setattr(gate, "SLOW", 3600)
+    session = issue().session
+    take()
+    began = time.monotonic()
+    cancel_session(session)
+    assert 0.3 <= time.monotonic() - began < 1.5
+    assert session.cancel_requested_at is not None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Processes are not forked there.")
@@ -121,17 +196,16 @@ def test_a_forked_child_begins_with_all_places(take: Callable[[], None], places:
 def test_the_wait_is_bounded(
     take: Callable[[], None], places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "PATIENCE", 0.05)
     monkeypatch.setattr(gate, "SLOW", 3600)
     take()
-    with pytest.raises(APIConnectionError), places.taken(1, ""):
+    with pytest.raises(APIConnectionError), places.taken(1, "", wait=0.05):
         pass
 
 
 def test_who_loses_the_race_for_a_place_leaves_a_failed_row(
     places: Places, api: Api, issue: Issue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken(number: int, base_url: str) -> Any:
+    def taken(number: int, base_url: str, *, wait: float) -> Any:
         raise APIConnectionError("Too many requests of this process wait for the API already.")
 
     monkeypatch.setattr(places, "taken", taken)

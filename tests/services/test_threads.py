@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from chatkit_sessions.exceptions import (
     NotAuthenticated,
     ThreadNotFound,
     UpstreamError,
+    UpstreamTimeout,
     WorkflowNotFound,
 )
 from chatkit_sessions.services import Conversations, conversations
@@ -58,6 +60,19 @@ def test_a_thread_of_ones_own_is_read_and_deleted(mine: Conversations, thread: s
     assert len(mine.items(thread).data) == 6
     assert mine.delete(thread).deleted
     assert api.threads == {}
+
+
+@pytest.mark.parametrize("call", [CALLS["items"], CALLS["delete"]], ids=["items", "delete"])
+def test_two_calls_of_the_api_have_one_deadline(
+    configure: Configure, user: User, thread: str, api: Api, call: Callable[[Conversations, str], Any]
+) -> None:
+    configure(DEADLINE=1)
+    api.misbehave(Fault(delay=0.6), times=2)
+    began = time.monotonic()
+    with pytest.raises(UpstreamTimeout):
+        call(conversations(user=user), thread)
+    assert time.monotonic() - began < 1.5
+    assert len(api.requests) == 2
 
 
 @every_call
