@@ -3,6 +3,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from django.core.cache import cache
@@ -11,6 +12,7 @@ from chatkit_sessions import testing
 from chatkit_sessions.standin import StandIn
 
 from .sentinel.plugin import Sentinel
+from .tls import make_certificate
 
 # Every variable that the settings table of the README names, and those that would send requests elsewhere.
 SETTINGS_VARIABLES = (
@@ -27,6 +29,7 @@ SETTINGS_VARIABLES = (
 )
 SENTINEL = pytest.StashKey[Sentinel]()
 PROXY_VARIABLES = {"all_proxy", "http_proxy", "https_proxy", "no_proxy"}
+TRUST_VARIABLES = ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,8 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own key, workflow and proxy out of every test."""
-    for name in [*SETTINGS_VARIABLES, *(name for name in os.environ if name.lower() in PROXY_VARIABLES)]:
+    """Keep the developer's own key, workflow, proxy and certificates out of every test."""
+    proxies = [name for name in os.environ if name.lower() in PROXY_VARIABLES]
+    for name in (*SETTINGS_VARIABLES, *TRUST_VARIABLES, *proxies):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -77,3 +81,9 @@ def full_queue() -> Iterator[int]:
             caller.setblocking(False)
             caller.connect_ex(full.getsockname())
         yield full.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, signed by itself, and its key."""
+    return make_certificate(tmp_path_factory.mktemp("certificate"))

@@ -62,8 +62,18 @@ class RawServer:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection:
-                self.seen.append(read_request(connection))
-                self._speak(connection, self._over)
+                self.converse(connection)
+
+    def converse(self, connection: socket.socket) -> None:
+        """Read one request and answer it."""
+        self.seen.append(read_request(connection))
+        self._speak(connection, self._over)
+
+
+def saying(status: str, body: bytes = b"") -> Speak:
+    """Let a server give one answer."""
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return lambda connection, over: connection.sendall(head.encode() + body)
 
 
 def read_request(connection: socket.socket) -> bytes:

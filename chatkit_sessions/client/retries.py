@@ -20,7 +20,9 @@ RETRIED_STATUSES = frozenset({408, 409, 429})
 
 
 def is_retryable(response: requests.Response) -> bool:
-    """Return whether an error answer allows another attempt; ``x-should-retry`` overrules the status."""
+    """Return whether it is an error that allows another attempt; ``x-should-retry`` overrules the status."""
+    if response.status_code < 400:
+        return False
     told = response.headers.get("x-should-retry")
     if told in {"true", "false"}:
         return told == "true"

@@ -25,6 +25,7 @@ from .errors import (
     status_error_class,
     strip_frames,
 )
+from .reasons import is_certificate_refused, reason
 from .watch import WatchedAdapter, watch
 
 _MAX_MESSAGE_LENGTH = 1000
@@ -139,18 +140,23 @@ class Transport:
             with watch(left) as watching, self._request(method, path, params, body, left) as response:
                 content = answers.read(response, ends)
         # Beside its own errors, which are OSErrors, requests lets through some of those below it.
-        except (OSError, ValueError, urllib3_errors.HTTPError, APIResponseValidationError) as err:
-            if watching.has_cut:
+        except (OSError, ValueError, urllib3_errors.HTTPError, APIError) as err:
+            if response is not None and retries.is_retryable(response):
+                # The status says enough, whatever is wrong with the rest.
+                raise self._status_error(response, None) from err
+            if watching.has_cut and not watching.is_connecting:
                 raise _cut(response) from err
-            if isinstance(err, APIResponseValidationError):
+            if isinstance(err, APIError):
                 raise
-            raise self._transport_error(err) from err
+            raise self._transport_error(err, is_connecting=watching.is_connecting) from err
         data = answers.decode(content)
         if response.status_code >= 400:
             raise self._status_error(response, data)
         if response.status_code >= 300:
             raise answers.invalid("The answer is a redirect, which is never followed.", response)
         if data is answers.UNUSABLE:
+            if watching.has_cut:  # the end of a shut socket passes for the end of the answer
+                raise _cut(response)
             raise answers.invalid("The answer is not JSON that can be used.", response)
         # A gateway may answer with what it was sent; the client secret is cleaned where it is known.
         return Answer(data=without(data, self._api_key), attempts=attempt, **source(response))
@@ -199,15 +205,15 @@ class Transport:
         if request_id := response.headers.get("x-request-id"):
             response.headers["x-request-id"] = self._clean(request_id, answers.MAX_WORD_LENGTH)
 
-    def _transport_error(self, error: Exception) -> APIError:
-        if isinstance(error, requests.ReadTimeout):
+    def _transport_error(self, error: Exception, *, is_connecting: bool) -> APIError:
+        if isinstance(error, requests.ReadTimeout) and not is_connecting:
             return APITimeoutError("The API did not answer in time.")
         if isinstance(error, requests.exceptions.InvalidHeader):
             return APIResponseValidationError("The answer's headers cannot be read.")
-        reason = self._clean(str(error))
         # A ValueError is about the address: it will be as wrong the next time, and so will a certificate.
-        retryable = not isinstance(error, ValueError) and "CERTIFICATE_VERIFY_FAILED" not in reason
-        return APIConnectionError(f"No connection to the API: {reason}", retryable=retryable)
+        retryable = not isinstance(error, ValueError) and not is_certificate_refused(error)
+        message = f"No connection to the API: {self._clean(reason(error))}"
+        return APIConnectionError(message, retryable=retryable)
 
     def _cleaned(self, value: Any, length: int = _MAX_MESSAGE_LENGTH) -> str | None:
         """Return text of the API without keys and secrets; what is no text says nothing."""

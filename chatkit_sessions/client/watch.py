@@ -8,6 +8,7 @@ hours; and each address of a host that does not answer may take all of the time 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import socket
 import threading
@@ -18,10 +19,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
+
+# Seconds after which a connection that nobody used is not used again: some networks forget it in a minute.
+MAX_IDLE = 30.0
 
 
 class Watch:
@@ -29,10 +32,12 @@ class Watch:
 
     Attributes:
         is_over: whether the time ran out.
+        is_connecting: whether the connection is being made, so that nothing has been asked yet.
     """
 
     def __init__(self, seconds: float = math.inf) -> None:
         self.is_over = False
+        self.is_connecting = False
         self._ends = time.monotonic() + seconds
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
@@ -85,21 +90,67 @@ def watch(seconds: float) -> Iterator[Watch]:
         _current.reset(token)
 
 
-class _Watched:
-    """A connection that hands its socket to the watch, and is made within the time that is left."""
+class _Guarded:
+    """A connection that hands its socket to the watch of the moment."""
 
     sock: Any
-    port: Any
     timeout: Any
+    _last_used = math.inf
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether it may be used again: one that was idle for long may be dead without a word."""
+        is_fresh = time.monotonic() - self._last_used < MAX_IDLE
+        return is_fresh and super().is_connected  # type: ignore[misc]  # of the connection that this is mixed into
+
+    def connect(self) -> None:
+        """Connect: through a tunnel and encrypted, where that is asked for."""
+        watching = _current.get()
+        if watching is None:
+            super().connect()  # type: ignore[misc]  # as above
+            return
+        watching.is_connecting = True
+        super().connect()  # type: ignore[misc]  # as above
+        watching.is_connecting = False
+        # Encrypting takes the socket out of the hands of who had it before.
+        watching.guard(self.sock)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send the request."""
+        self._last_used = time.monotonic()
+        watching = _current.get()
+        if watching is not None and self.sock is not None:
+            watching.guard(self.sock)
+        super().request(*args, **kwargs)  # type: ignore[misc]  # as above
+
+    def _tunnel(self) -> None:
+        super()._tunnel()  # type: ignore[misc]  # as above
+        watching = _current.get()
+        if watching is not None:
+            if watching.is_over:
+                # The end of a shut socket passes for the end of the proxy's headers.
+                raise TimeoutError("The proxy did not answer in time.")
+            self._limit(self.sock, watching)
+
+    def _limit(self, connected: socket.socket, watching: Watch) -> None:
+        """Let encrypting, which comes next, take no longer than there is time."""
+        connected.settimeout(min(self.timeout, watching.seconds_left))
+
+
+class _Watched(_Guarded):
+    """One that is also made within the time that is left."""
+
+    port: Any
     _dns_host: Any
 
     def _new_conn(self) -> Any:
         watching = _current.get()
         if watching is None:
-            return super()._new_conn()  # type: ignore[misc]  # of the connection that this is mixed into
+            return super()._new_conn()  # type: ignore[misc]  # as above
         connected = self._connect(watching)
         # A proxy may drip before there is anything to wait for.
         watching.guard(connected)
+        self._limit(connected, watching)
         return connected
 
     def _connect(self, watching: Watch) -> Any:
@@ -123,19 +174,6 @@ class _Watched:
             return super()._new_conn()  # type: ignore[misc]  # as above
         finally:
             self._dns_host, self.timeout = name, longest
-
-    def _tunnel(self) -> None:
-        super()._tunnel()  # type: ignore[misc]  # as above
-        watching = _current.get()
-        if watching is not None and watching.is_over:
-            # The end of a shut socket passes for the end of the proxy's headers.
-            raise TimeoutError("The proxy did not answer in time.")
-
-    def getresponse(self) -> Any:
-        watching = _current.get()
-        if watching is not None and self.sock is not None:
-            watching.guard(self.sock)
-        return super().getresponse()  # type: ignore[misc]  # as above
 
 
 def _addresses(name: str, port: int | None, seconds: float) -> list[str]:
@@ -170,23 +208,21 @@ def _addresses(name: str, port: int | None, seconds: float) -> list[str]:
     return result
 
 
-class _WatchedHTTPConnection(_Watched, HTTPConnection):
-    pass
+@functools.cache
+def _watched(pool: Any) -> Any:
+    """Return a class of pools that makes watched connections where the given one makes plain ones."""
+    made: Any = pool.ConnectionCls
+    if issubclass(made, _Guarded):
+        return pool
+    # Other connections, those to a SOCKS proxy, are made in a way of their own: it finds the addresses.
+    mixin = _Watched if made in (HTTPConnection, HTTPSConnection) else _Guarded
+    watched = type(f"Watched{made.__name__}", (mixin, made), {})
+    return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": watched})
 
 
-class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
-    pass
-
-
-class _WatchedHTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTPConnection
-
-
-class _WatchedHTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPSConnection
-
-
-POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+def _watch_pools(manager: Any) -> None:
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in pools.items()}
 
 
 class WatchedAdapter(HTTPAdapter):
@@ -195,10 +231,10 @@ class WatchedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Have the pools make watched connections."""
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
+        _watch_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Have a proxy's pools make watched connections."""
         manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = POOLS
+        _watch_pools(manager)
         return manager

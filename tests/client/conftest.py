@@ -1,12 +1,19 @@
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chatkit_sessions.client import ChatKitClient, answers, transport
+from chatkit_sessions.client import ChatKitClient, transport
+from chatkit_sessions.client import answers as client_answers
 from chatkit_sessions.standin import StandIn
+from tests.raw_server import RawServer, saying
+from tests.tls import server_context
+
+from . import answers
 
 KEY = "sk-" + "sentinel" * 3
 
@@ -32,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Wait for nothing, and take no chance out of the jitter."""
     clock = Clock()
     monkeypatch.setattr(transport, "time", clock)
-    monkeypatch.setattr(answers, "time", clock)
+    monkeypatch.setattr(client_answers, "time", clock)
     monkeypatch.setattr(random, "random", lambda: 0.0)
     return clock
 
@@ -57,3 +64,16 @@ def elsewhere() -> Iterator[StandIn]:
     """Another server, to which nothing should ever be sent."""
     with StandIn() as other:
         yield other
+
+
+@pytest.fixture
+def secured(certificate: tuple[Path, Path]) -> Iterator[RawServer]:
+    """An API behind a certificate that signed itself."""
+    good = saying("200 OK", json.dumps(answers.NEWER).encode())
+    with RawServer(good, tls=server_context(certificate)) as server:
+        yield server
+
+
+def port_of(standin: StandIn) -> int:
+    """Return the port of a stand-in."""
+    return int(standin.base_url.rsplit(":", 1)[1].removesuffix("/v1"))

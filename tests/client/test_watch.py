@@ -1,15 +1,19 @@
 """An answer that drips is cut at the deadline, wherever it drips."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
 
-from chatkit_sessions.client import APITimeoutError, ChatKitClient
+from chatkit_sessions.client import APIError, APITimeoutError, ChatKitClient
 from chatkit_sessions.client.watch import Watch, WatchedAdapter, watch
 from chatkit_sessions.standin import Fault, StandIn
+from tests.raw_server import RawServer
+from tests.tls import server_context
 
 from .conftest import SESSION
 
@@ -28,6 +32,58 @@ def test_a_dripping_answer_is_cut_at_the_deadline_and_not_asked_for_again(
         make(deadline=0.5).create_session(**SESSION)
     assert 0.5 <= time.monotonic() - started < 1.5
     assert (raised.value.attempts, len(standin.requests)) == (1, 1)
+
+
+def test_one_that_drips_on_a_connection_used_before_is_cut_too(standin: StandIn, make: Make) -> None:
+    client = make(deadline=0.5)
+    client.create_session(**SESSION)
+    standin.misbehave(Fault(drip_headers=0.2))
+    started = time.monotonic()
+    with pytest.raises(APITimeoutError):
+        client.create_session(**SESSION)
+    assert time.monotonic() - started < 1.5
+
+
+def test_one_that_drips_through_tls_is_cut_too(
+    certificate: tuple[Path, Path], make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drip(connection: socket.socket, over: threading.Event) -> None:
+        for piece in b"HTTP/1.1 200 OK\r\nX-Drip: aaaaaaaaaaaaaaaaaaaaaaaaaaa":
+            connection.sendall(bytes([piece]))
+            over.wait(0.1)
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    with RawServer(drip, tls=server_context(certificate)) as server:
+        started = time.monotonic()
+        with pytest.raises(APITimeoutError):
+            make(base_url=f"https://127.0.0.1:{server.port}/v1", deadline=0.5).create_session(**SESSION)
+        assert time.monotonic() - started < 1.5
+
+
+def test_a_request_that_is_taken_slowly_is_cut_too(standin: StandIn, make: Make) -> None:
+    """Each piece that the other side takes begins the socket's own time-out anew."""
+
+    def take_slowly(connection: socket.socket, over: threading.Event) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for _ in range(50):
+            connection.recv(4096)
+            over.wait(0.05)
+
+    with SlowReader(take_slowly) as server:
+        client = make(base_url=f"http://127.0.0.1:{server.port}/v1", deadline=0.5)
+        variables = {f"v{number}": "x" * 1_000_000 for number in range(8)}
+        started = time.monotonic()
+        with pytest.raises(APIError):
+            client.create_session(user="ada", workflow={"id": "wf_1", "state_variables": variables})
+        assert time.monotonic() - started < 1.5
+
+
+class SlowReader(RawServer):
+    """A server that does not read requests before it speaks."""
+
+    def converse(self, connection: socket.socket) -> None:
+        """Leave the reading to the test."""
+        self._speak(connection, self._over)
 
 
 def test_the_connection_that_was_cut_is_not_used_again(standin: StandIn, make: Make) -> None:

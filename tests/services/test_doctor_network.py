@@ -185,8 +185,9 @@ def test_a_host_that_needs_no_proxy_has_none(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_of_the_apis_address_no_password_is_shown() -> None:
-    error = failure_at("http://ada:secret-password@127.0.0.1:9/v1")
-    assert error.message == "There is no connection to 127.0.0.1:9: Connection refused."
+    error = no_connection(InvalidURL("bad"), "http://ada:secret-password@127.0.0.1:9/v1")
+    assert error.message == "The address of the API cannot be used: 127.0.0.1:9."
+    assert "secret-password" not in str(failure_at("http://ada:secret-password@127.0.0.1:9/v1"))
 
 
 @pytest.mark.parametrize(
@@ -213,6 +214,15 @@ def test_what_else_can_happen_on_the_way_is_told(
     monkeypatch.setenv("https_proxy", PROXY)
     error = no_connection(raised, "https://api.example.com/v1")
     assert (error.check, error.message) == (check, message)
+
+
+def test_a_proxy_that_wants_to_know_who_asks_has_a_cure_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", PROXY)
+    raised = ProxyError("Cannot connect", OSError("Tunnel connection failed: 407 Authentication Required"))
+    assert no_connection(raised, "https://api.example.com/v1").cure == (
+        "It asks for a name and a password: put them into HTTPS_PROXY in the environment "
+        "(http://name:password@host:port), or name api.example.com in NO_PROXY."
+    )
 
 
 def test_an_address_that_cannot_be_used_has_a_cure() -> None:

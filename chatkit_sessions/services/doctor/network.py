@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import requests
 from django.utils.translation import gettext as _
 from requests.utils import get_environ_proxies, select_proxy
 
+from chatkit_sessions.client.reasons import NOT_IN_TIME, causes, reason
+
 from .findings import Finding, error, info
 
 # OpenSSL's numbers (X509_V_ERR_...) of what can be wrong with a certificate.
 NOT_YET_VALID, EXPIRED = 9, 10
 WRONG_HOST = (62, 64)  # a name, an address
+# The HTTP status, as it stands in the error of whoever asked the proxy for a way through.
+NAME_WANTED = " 407 "
 
 
 def about_proxy(base_url: str) -> list[Finding]:
@@ -43,25 +46,25 @@ def host_of(base_url: str) -> str:
 
 def no_connection(failure: BaseException, base_url: str) -> Finding:
     """Say why there was no connection to the API."""
-    causes = list(_causes(failure))
+    found = list(causes(failure))
     host = host_of(base_url)
-    if any(isinstance(cause, requests.exceptions.ProxyError) for cause in causes):
-        return _proxy_failed(causes, base_url)
-    if any(isinstance(cause, requests.exceptions.SSLError | ssl.SSLError) for cause in causes):
-        return _tls_failed(causes, host)
-    if any("CA certificate bundle" in str(cause) for cause in causes):
+    if any(isinstance(cause, requests.exceptions.ProxyError) for cause in found):
+        return _proxy_failed(failure, base_url)
+    if any(isinstance(cause, requests.exceptions.SSLError | ssl.SSLError) for cause in found):
+        return _tls_failed(failure, host)
+    if any("CA certificate bundle" in str(cause) for cause in found):
         return error(
             "tls",
             _("The file of trusted certificates cannot be read."),
             _("Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it."),
         )
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    if any(isinstance(cause, socket.gaierror) for cause in found):
         return error(
             "network",
             _("The name %(host)s cannot be resolved.") % {"host": host},
             _("Check BASE_URL for a typing error, this machine's DNS, and whether a proxy has to be named."),
         )
-    if any(isinstance(cause, ValueError) for cause in causes):
+    if any(isinstance(cause, ValueError) for cause in found):
         return error(
             "network",
             _("The address of the API cannot be used: %(host)s.") % {"host": host},
@@ -69,31 +72,33 @@ def no_connection(failure: BaseException, base_url: str) -> Finding:
         )
     return error(
         "network",
-        _("There is no connection to %(host)s: %(reason)s.") % {"host": host, "reason": _reason(causes)},
+        _("There is no connection to %(host)s: %(reason)s.") % {"host": host, "reason": _in_words(failure)},
         _("Check BASE_URL, the network and its firewall, and whether a proxy has to be named (HTTPS_PROXY)."),
     )
 
 
-def _proxy_failed(causes: list[BaseException], base_url: str) -> Finding:
+def _proxy_failed(failure: BaseException, base_url: str) -> Finding:
     message = _("The proxy %(proxy)s does not let requests through: %(reason)s.")
-    return error(
-        "proxy",
-        message % {"proxy": proxy_for(base_url), "reason": _reason(causes)},
-        _(
-            "Check that it runs and what it asks for (HTTPS_PROXY and HTTP_PROXY in the environment), "
-            "or name %(host)s in NO_PROXY."
-        )
-        % {"host": host_of(base_url)},
+    words = {"proxy": proxy_for(base_url), "reason": _in_words(failure), "host": host_of(base_url)}
+    cure = _(
+        "Check that it runs and what it asks for (HTTPS_PROXY and HTTP_PROXY in the environment), "
+        "or name %(host)s in NO_PROXY."
     )
+    if NAME_WANTED in words["reason"]:
+        cure = _(
+            "It asks for a name and a password: put them into HTTPS_PROXY in the environment "
+            "(http://name:password@host:port), or name %(host)s in NO_PROXY."
+        )
+    return error("proxy", message % words, cure % words)
 
 
-def _tls_failed(causes: list[BaseException], host: str) -> Finding:
-    code = next((c.verify_code for c in causes if isinstance(c, ssl.SSLCertVerificationError)), None)
+def _tls_failed(failure: BaseException, host: str) -> Finding:
+    code = next((c.verify_code for c in causes(failure) if isinstance(c, ssl.SSLCertVerificationError)), None)
     if code is None:
         return error(
             "tls",
             _("No encrypted connection to %(host)s could be made: %(reason)s.")
-            % {"host": host, "reason": _reason(causes)},
+            % {"host": host, "reason": _in_words(failure)},
             _("Check that the server in BASE_URL speaks TLS (else use http://), and any proxy in between."),
         )
     if code in (NOT_YET_VALID, EXPIRED):
@@ -108,7 +113,7 @@ def _tls_failed(causes: list[BaseException], host: str) -> Finding:
     return error(
         "tls",
         _("The certificate of %(host)s is not trusted: %(reason)s.")
-        % {"host": host, "reason": _reason(causes)},
+        % {"host": host, "reason": _in_words(failure)},
         _(
             "Where a proxy breaks TLS open, set REQUESTS_CA_BUNDLE in the environment to a file with its "
             "certificate; else update the certificates (pip install --upgrade certifi)."
@@ -116,25 +121,6 @@ def _tls_failed(causes: list[BaseException], host: str) -> Finding:
     )
 
 
-def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """Yield the failure and all that lies beneath: requests and urllib3 keep it in different places."""
-    seen: set[int] = set()
-    waiting: list[object] = [failure]
-    while waiting:
-        found = waiting.pop(0)
-        if isinstance(found, BaseException) and id(found) not in seen:
-            seen.add(id(found))
-            yield found
-            waiting += [*found.args, getattr(found, "reason", None), found.__cause__, found.__context__]
-
-
-def _reason(causes: list[BaseException]) -> str:
-    """Return the system's own words: those of the libraries above repeat them, with addresses around."""
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause.verify_message
-        if isinstance(cause, requests.exceptions.Timeout):
-            return _("no answer in time")
-        if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
-            return str(cause.strerror or cause).strip(".")
-    return type(causes[0]).__name__
+def _in_words(failure: BaseException) -> str:
+    said = reason(failure)
+    return _("no answer in time") if said == NOT_IN_TIME else said
