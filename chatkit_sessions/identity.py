@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
@@ -97,6 +98,11 @@ def resolve_identity(
         is_site=account is None and identifier == SITE_IDENTIFIER,
         is_given=is_given,
     )
+
+
+def has_is_active() -> bool:
+    """Return whether the site's accounts can be deactivated: a user model need not have the field."""
+    return any(field.name == "is_active" for field in get_user_model()._meta.concrete_fields)
 
 
 def load(path_or_callable: str | Callable[..., Any], key: str) -> Callable[..., Any]:

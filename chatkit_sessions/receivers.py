@@ -12,7 +12,8 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from django.conf import settings as django_settings
+from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.db import Error as StorageError
 from django.db import transaction
@@ -36,8 +37,11 @@ def connect() -> None:
     """Listen to the accounts."""
     uid = "chatkit_sessions"
     user_logged_out.connect(on_logout, dispatch_uid=uid)
-    post_save.connect(on_save, sender=django_settings.AUTH_USER_MODEL, dispatch_uid=uid)
-    pre_delete.connect(on_delete, sender=django_settings.AUTH_USER_MODEL, dispatch_uid=uid)
+    for model in apps.get_models():
+        # Proxies and children of the user model, too: Django names them as the sender, not the model itself.
+        if issubclass(model, get_user_model()):
+            post_save.connect(on_save, sender=model, dispatch_uid=uid)
+            pre_delete.connect(on_delete, sender=model, dispatch_uid=uid)
 
 
 def on_logout(sender: Any, user: Any = None, **kwargs: Any) -> None:
@@ -49,8 +53,13 @@ def on_logout(sender: Any, user: Any = None, **kwargs: Any) -> None:
 
 def on_save(sender: Any, instance: Any, raw: bool = False, created: bool = False, **kwargs: Any) -> None:
     """End the sessions of an account that is not active."""
-    if not raw and not created and not getattr(instance, "is_active", True):
-        _end_sessions_of(instance, reason="account deactivated")
+    if raw or created or getattr(instance, "is_active", True):
+        return
+    end = partial(_end_sessions_of, instance, reason="account deactivated")
+    end()
+    if transaction.get_connection(database()).in_atomic_block:
+        # Others see the deactivation from the commit on: what they begin until then is ended after it.
+        after_commit(end)
 
 
 def on_delete(sender: Any, instance: Any, **kwargs: Any) -> None:
@@ -80,8 +89,11 @@ def _end_sessions_of(user: Any, *, reason: str, by: Any = None) -> None:
 
 def _let_know(ended: list[ChatSession]) -> None:
     announce_all(ended)
-    with _patience as seconds:
-        tell_all(ended, seconds=seconds)
+    try:
+        with _patience as seconds:
+            tell_all(ended, seconds=seconds)
+    except Exception:  # whatever it is, chatkit_reconcile tells the rest
+        logger.exception("The API could not be told of the end of sessions.")
 
 
 class _Patience(threading.local):

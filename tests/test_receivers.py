@@ -1,10 +1,12 @@
 """Sessions end with the right to them: on signing out, where the site wants it, and with the account."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import user_logged_out
 from django.contrib.auth.models import AnonymousUser, User
@@ -16,9 +18,10 @@ from chatkit_sessions import receivers
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.receivers import PATIENCE
 from chatkit_sessions.services import cancel, issue_session
-from chatkit_sessions.services.cancel import end_here
 from chatkit_sessions.signals import session_cancelled
 from chatkit_sessions.standin import Fault, StandIn
+from tests.api.conftest import session_of
+from tests.services.conftest import database_fails_at
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,6 +60,13 @@ def signed_in(user: User) -> Client:
 def deactivate(user: User) -> None:
     user.is_active = False
     user.save()
+
+
+def start_again(user: User) -> ChatSession:
+    """Activate the account, and start another session."""
+    user.is_active = True
+    user.save()
+    return issue_session(user=user).session
 
 
 WAYS: dict[str, tuple[Callable[[User], Any], str, bool]] = {
@@ -151,16 +161,8 @@ def test_what_a_failing_database_took_back_is_told_to_nobody(
 ) -> None:
     for _ in range(2):
         issue_session(user=ada)
-    left = iter([True])
-
-    def end_or_fail(*args: Any, **kwargs: Any) -> bool:
-        if next(left, False):
-            return end_here(*args, **kwargs)
-        raise OperationalError("the disk is full")
-
     monkeypatch.setattr(cancel, "BATCH", 1)
-    monkeypatch.setattr(cancel, "end_here", end_or_fail)
-    with transaction.atomic():
+    with database_fails_at("UPDATE", "ended_at", after=1), transaction.atomic():
         deactivate(ada)
     assert not User.objects.get().is_active
     assert ChatSession.objects.running().count() == 2
@@ -182,6 +184,76 @@ def test_what_is_rolled_back_is_heard_of_nowhere(ada: User, standin: StandIn) ->
     assert (session.status, len(standin.requests), heard) == ("active", 1, [])
 
 
+@pytest.fixture
+def customers() -> Iterator[type[User]]:
+    """A proxy of the accounts, such as a site has for a page of the admin of its own."""
+
+    class Customer(User):
+        class Meta:
+            app_label = "auth"
+            proxy = True
+
+    receivers.connect()  # which the app does once all models are there
+    yield Customer
+    del apps.all_models["auth"]["customer"]
+    apps.clear_cache()
+
+
+@pytest.mark.parametrize("way", ["deactivation", "deletion"])
+def test_an_account_that_goes_by_way_of_a_proxy_is_the_same(
+    ada: User, standin: StandIn, customers: type[User], way: str
+) -> None:
+    """Django names the proxy as the sender, not the model behind it."""
+    session = issue_session(user=ada).session
+    WAYS[way][0](customers._default_manager.get(pk=ada.pk))
+    session.refresh_from_db()
+    assert (session.status, session.end_reason) == ("cancelled", WAYS[way][1])
+    assert standin.sessions[session.upstream_id]["status"] == "cancelled"
+
+
+def test_what_began_before_the_deactivation_was_committed_ends_after_it(ada: User, standin: StandIn) -> None:
+    with transaction.atomic():
+        deactivate(ada)
+        # Nobody else knows of it yet, so another connection may still start a session; SQLite would not let
+        # it write now, so it is done by hand.
+        meanwhile = session_of(ada, status="active")
+    meanwhile.refresh_from_db()
+    assert (meanwhile.status, meanwhile.end_reason) == ("cancelled", "account deactivated")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_where_no_thread_is_to_be_had_nobody_is_kept_from_it(
+    ada: User, standin: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = issue_session(user=ada).session
+    browser = signed_in(ada)
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    if way == "signing out":
+        assert browser.post(SIGN_OUT).status_code == 302
+        assert "_auth_user_id" not in browser.session
+    else:
+        WAYS[way][0](ada)
+    session.refresh_from_db()
+    assert (session.status, session.cancel_requested_at is None) == ("cancelled", False)
+    assert "The API is not told of the end of any session now: can't start new thread" in caplog.text
+
+
+def test_whatever_happens_while_the_api_is_told_keeps_nobody_from_it(
+    ada: User, standin: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> int:
+        raise LookupError("not foreseen")
+
+    issue_session(user=ada)
+    monkeypatch.setattr(receivers, "tell_all", fail)
+    deactivate(ada)
+    assert not User.objects.get().is_active
+    assert "The API could not be told of the end of sessions." in caplog.text
+
+
 def test_many_accounts_at_once_take_no_longer_than_one(standin: StandIn) -> None:
     people = [User.objects.create_user(f"person {number}") for number in range(5)]
     for person in people:
@@ -199,12 +271,12 @@ def test_a_thread_that_waited_may_wait_again_later(
     standin.misbehave(Fault(delay=30), path="*/cancel")
     session = issue_session(user=ada).session
     deactivate(ada)
-    session = issue_session(user=ada).session
+    session = start_again(ada)
     deactivate(ada)
     session.refresh_from_db()
     assert session.cancel_requested_at is not None
     monkeypatch.setattr(receivers, "RENEWED_AFTER", 0)
-    session = issue_session(user=ada).session
+    session = start_again(ada)
     deactivate(ada)
     session.refresh_from_db()
     assert session.cancel_requested_at is None

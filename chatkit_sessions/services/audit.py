@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from chatkit_sessions.bounds import MAX_INTEGER
 from chatkit_sessions.client import ChatKitSession
+from chatkit_sessions.secret import Secret, redact
 from chatkit_sessions.visitors import client_address
 
 MAX_RESPONSE_BYTES = 64 * 1024
@@ -32,7 +33,7 @@ def bounded_response(answer: ChatKitSession) -> dict[str, Any]:
 
     It takes at most 64 KiB as JSON.
     """
-    raw: dict[str, Any] = storable(answer.raw)
+    raw: dict[str, Any] = without_secret(answer.raw, answer)
     if "workflow" in raw:
         # Their values may be private; the policy keeps their names and a digest.
         raw["workflow"] = {key: raw["workflow"][key] for key in raw["workflow"] if key != "state_variables"}
@@ -49,6 +50,12 @@ def granted_rate(answer: ChatKitSession) -> int | None:
     """Return the requests a minute that the answer grants, or None where it names none that can be."""
     limit = answer.max_requests_per_1_minute or answer.rate_limits.get("max_requests_per_1_minute")
     return limit if limit is not None and 1 <= limit <= MAX_INTEGER else None
+
+
+def without_secret(value: Any, answer: ChatKitSession) -> Any:
+    """Return what an answer says as it may be kept and logged."""
+    # In this order: a secret that null characters take apart is whole again without them.
+    return redact(storable(value), Secret(storable(answer.client_secret)))
 
 
 def storable(value: Any) -> Any:

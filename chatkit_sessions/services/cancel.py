@@ -7,12 +7,13 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import Error as StorageError
-from django.db import transaction
+from django.db.models import Case, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -20,18 +21,20 @@ from chatkit_sessions import signals
 from chatkit_sessions.exceptions import InvalidRequest, StorageUnavailable
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, Status
 
-from .storage import after_commit, database
+from .storage import after_commit, database, past_deadlocks
 from .withdrawal import atell, tell, tell_all
 
 logger = logging.getLogger("chatkit_sessions")
 
 MAX_REASON_LENGTH = 255
-# Sessions that one transaction ends: many at a time are ended quickly, and nobody waits long for the locks.
+# Sessions that one statement ends: many are ended quickly so, and nobody waits long for the locks.
 BATCH = 100
 
 
 def cancel_session(session: ChatSession, *, by: Any = None, reason: str = "") -> ChatSession:
-    """Cancel a running session; one that has ended stays as it is, so that repeating is harmless.
+    """Cancel a session; one that has ended stays as it is, so that repeating is harmless.
+
+    Of one that is being issued at this moment nobody gets the secret.
 
     From here on it is not handed out again, even if the API cannot be told now: ``cancel_requested_at`` is
     set until the API has been told. Inside a transaction it is told when that is committed.
@@ -124,6 +127,8 @@ async def _acancel(session: ChatSession, *, by: Any, reason: str) -> ChatSession
 def _end_one(session: ChatSession, *, by: Any, reason: str) -> bool:
     _check_reason(reason)
     with _recording(str(session.reference)):
+        if session.status == Status.PENDING:
+            stop_pending(ChatSession.objects.filter(pk=session.pk), by=by, reason=reason)
         return end_here(session, by=by, reason=reason)
 
 
@@ -134,36 +139,45 @@ def end_here(session: ChatSession, *, by: Any, reason: str) -> bool:
         StorageError: the database failed.
     """
     now = timezone.now()
-    values = {
+    row = ChatSession.objects.using(database()).filter(pk=session.pk)
+    values = _end(now, by=by, reason=reason)
+    ended = bool(row.running(now).update(**values))
+    if not ended or not session.upstream_id:  # it may have been read before the row had one
+        session.refresh_from_db(using=database())
+        return ended
+    for name, value in (values | {"cancel_requested_at": now}).items():
+        setattr(session, name, value)
+    return True
+
+
+def _end(now: datetime, *, by: Any, reason: str) -> dict[str, Any]:
+    return {
         "status": Status.CANCELLED,
         "ended_at": now,
         **_by_whom(by, reason),
-        # Without an id the API cannot be told; the session runs out by itself.
-        "cancel_requested_at": now if session.upstream_id else None,
+        # Without an id the API cannot be told; the session runs out by itself. The row knows it best.
+        "cancel_requested_at": Case(When(upstream_id="", then=None), default=Value(now)),
     }
-    row = ChatSession.objects.using(database()).filter(pk=session.pk)
-    if not row.running(now).update(**values):
-        session.refresh_from_db(using=database())
-        return False
-    for name, value in values.items():
-        setattr(session, name, value)
-    return True
 
 
 def end_all_here(
     sessions: ChatSessionQuerySet, *, by: Any = None, reason: str = ""
 ) -> Iterator[list[ChatSession]]:
-    """Cancel the running ones of these sessions here, some in a transaction, and yield those of each.
+    """Cancel the running ones of these sessions here, some at a time, and yield those of each time.
 
     Raises:
         StorageError: the database failed; those yielded before stay cancelled.
     """
-    running = list(sessions.using(database()).running())
-    for start in range(0, len(running), BATCH):
-        # Only updates: on SQLite a transaction that reads first may not be let write.
-        with transaction.atomic(using=database()):
-            batch = [row for row in running[start : start + BATCH] if end_here(row, by=by, reason=reason)]
-        yield batch
+    running = sessions.using(database()).running()
+    keys = list(running.order_by("pk").values_list("pk", flat=True))
+    for start in range(0, len(keys), BATCH):
+        now = timezone.now()
+        batch = ChatSession.objects.using(database()).filter(pk__in=keys[start : start + BATCH])
+        end = partial(batch.running(now).update, **_end(now, by=by, reason=reason))
+        if past_deadlocks(end):
+            # Somebody else may have ended some of them meanwhile: theirs have another moment. What the API
+            # answered is of no use here, and may be large.
+            yield list(batch.filter(status=Status.CANCELLED, ended_at=now).defer("response"))
 
 
 def stop_pending(sessions: ChatSessionQuerySet, *, by: Any, reason: str) -> int:
@@ -176,7 +190,8 @@ def stop_pending(sessions: ChatSessionQuerySet, *, by: Any, reason: str) -> int:
     """
     now = timezone.now()
     pending = sessions.using(database()).filter(status=Status.PENDING, expires_at__gt=now)
-    return pending.filter(cancel_requested_at=None).update(cancel_requested_at=now, **_by_whom(by, reason))
+    stop = partial(pending.filter(cancel_requested_at=None).update, cancel_requested_at=now)
+    return past_deadlocks(partial(stop, **_by_whom(by, reason)))
 
 
 def _by_whom(by: Any, reason: str) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def _claimed(now: datetime) -> Iterator[ChatSession]:
     Whoever begins later may get one again that is being told: telling the API twice is harmless.
     """
     due = ChatSession.objects.using(database()).due(now)
-    for session in list(due.order_by("expires_at", "pk")):
+    # What the API answered is of no use here, and may be large.
+    for session in list(due.order_by("expires_at", "pk").defer("response")):
         claim = due.filter(pk=session.pk, cancel_requested_at=session.cancel_requested_at)
         if claim.update(cancel_requested_at=timezone.now()):
             yield session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import Error as StorageError
 from django.utils import timezone
@@ -15,13 +16,12 @@ from . import limits
 from .audit import client_of
 from .cancel import announce_end, end_here
 from .order import Order
-from .storage import committed, is_deadlock
+from .storage import committed, past_deadlocks
 
 logger = logging.getLogger("chatkit_sessions")
 
 # How long after DEADLINE a pending row still keeps its place: time to settle it.
 SETTLE_GRACE = timedelta(seconds=30)
-ATTEMPTS = 3
 REPLACED = "replaced by a newer session"
 
 
@@ -36,16 +36,11 @@ def reserve(order: Order) -> tuple[ChatSession, list[ChatSession]]:
         Throttled: the visitor's address has.
         StorageUnavailable: the row could not be written, or a transaction is open around the call.
     """
-    attempt = 1
-    while True:
-        try:
-            session, replaced = _try_to_reserve(order)
-            break
-        except StorageError as err:
-            if attempt == ATTEMPTS or not is_deadlock(err):
-                logger.exception("The row of a session could not be written; the API was not asked.")
-                raise StorageUnavailable from err
-        attempt += 1
+    try:
+        session, replaced = past_deadlocks(partial(_try_to_reserve, order))
+    except StorageError as err:
+        logger.exception("The row of a session could not be written; the API was not asked.")
+        raise StorageUnavailable from err
     for old in replaced:
         announce_end(old)
     return session, replaced

@@ -6,23 +6,27 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import Error as StorageError
+from django.db.models import Q
 from django.utils import timezone
 
 from chatkit_sessions import signals
 from chatkit_sessions.client import APIError, ChatKitSession
 from chatkit_sessions.digests import digest
 from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable
+from chatkit_sessions.identity import has_is_active
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, Status
-from chatkit_sessions.secret import redact
 
-from .audit import bounded_response, granted_rate, storable
-from .storage import database
+from .audit import bounded_response, granted_rate, storable, without_secret
+from .storage import database, past_deadlocks, renew_connection
 from .upstream import translate
 
 WITHHELD = "its secret was withheld"
+ACCOUNT_GONE = "the account was deactivated or deleted"
 
 logger = logging.getLogger("chatkit_sessions")
 
@@ -34,9 +38,11 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
         StorageUnavailable: the database failed, or the row is no longer waited for.
     """
     now = timezone.now()
+    upstream_id = without_secret(answer.id, answer)
+    request_id = without_secret(answer.request_id, answer)
     values: dict[str, Any] = {
         "status": Status.ACTIVE,
-        "upstream_id": redact(storable(answer.id), answer.client_secret)[:255],
+        "upstream_id": upstream_id[:255],
         "secret_digest": digest(answer.client_secret),
         "expires_at": datetime.fromtimestamp(answer.expires_at, UTC),
         "max_requests_per_1_minute": granted_rate(answer) or session.max_requests_per_1_minute,
@@ -44,7 +50,7 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
         "issued_at": now,
         "handed_out_count": 1,
         "last_handed_out_at": now,
-        "upstream_request_id": redact(answer.request_id, answer.client_secret),
+        "upstream_request_id": request_id,
         "upstream_status": 200,
         "attempts": answer.attempts,
         "latency_ms": latency_ms,
@@ -53,8 +59,10 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
     # After its time its place was given up, and somebody else may have it.
     waited_for = pending.filter(expires_at__gt=now, cancel_requested_at=None)
     try:
-        if _update(session, waited_for, values):
+        if _update(session, waited_for.filter(_account_stands(session)), values):
             return
+        # Whoever ended the account's sessions may not have seen this one yet.
+        waited_for.update(cancel_requested_at=now, end_reason=ACCOUNT_GONE)
         # It was cancelled while it was being issued: nobody gets its secret.
         withheld = {
             "status": Status.CANCELLED,
@@ -68,10 +76,20 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
         logger.exception(
             "Session %s was issued (%s, request id %r) but could not be settled; its secret is withheld.",
             session.reference,
-            redact(storable(answer.id), answer.client_secret),
-            answer.request_id,
+            upstream_id,
+            request_id,
         )
         raise StorageUnavailable(reference=str(session.reference)) from err
+
+
+def _account_stands(session: ChatSession) -> Q:
+    """Return the condition that the account, where there is one, is neither deleted nor deactivated."""
+    if session.user_id is None:
+        return Q()
+    users = get_user_model()._base_manager.filter(pk=session.user_id)
+    if has_is_active():
+        users = users.filter(is_active=True)
+    return Q(user__in=users.values("pk"))
 
 
 def disown(session: ChatSession, *, is_told: bool) -> None:
@@ -80,8 +98,15 @@ def disown(session: ChatSession, *, is_told: bool) -> None:
     The database may have carried out what it then could not answer.
     """
     now = timezone.now()
+    renew_connection()
     row = ChatSession.objects.using(database()).filter(pk=session.pk)
-    withheld = {"ended_at": now, "end_reason": WITHHELD, "handed_out_count": 0, "cancel_requested_at": now}
+    withheld = {
+        "ended_at": now,
+        "end_reason": WITHHELD,
+        "handed_out_count": 0,
+        "last_handed_out_at": None,
+        "cancel_requested_at": now,
+    }
     with suppress(StorageError):
         row.filter(status=Status.ACTIVE).update(status=Status.CANCELLED, **withheld)
         if is_told:
@@ -104,7 +129,10 @@ def fail(session: ChatSession, cause: APIError, latency_ms: int) -> ChatKitSessi
     values = {
         "status": Status.FAILED,
         "ended_at": timezone.now(),
-        "cancel_requested_at": None,  # there is nothing to cancel
+        # Whoever stopped it meanwhile: there is nothing to cancel, and it did not end by that.
+        "cancel_requested_at": None,
+        "ended_by": None,
+        "end_reason": "",
         "upstream_request_id": cause.request_id,
         "upstream_status": cause.status_code,
         "error_code": error.code,
@@ -128,7 +156,7 @@ def _pending(session: ChatSession) -> ChatSessionQuerySet:
 
 def _update(session: ChatSession, row: ChatSessionQuerySet, values: Mapping[str, Any]) -> bool:
     """Change the row where it is still what it is filtered for, and return whether it was."""
-    if not row.update(**values):
+    if not past_deadlocks(partial(row.update, **values)):
         return False
     for name, value in values.items():
         setattr(session, name, value)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
+from django.db import Error as StorageError
 from django.db import router, transaction
 from django.utils.translation import gettext as _
 
 from chatkit_sessions.exceptions import StorageUnavailable
 from chatkit_sessions.models import ChatSession
 
+T = TypeVar("T")
+
+# How often one tries to get past a deadlock.
+ATTEMPTS = 3
 # PostgreSQL: serialization_failure, deadlock_detected. MySQL and MariaDB: ER_LOCK_DEADLOCK, and ER_CHECKREAD
 # where transactions are repeatable reads.
 _DEADLOCKS = frozenset({"40001", "40P01", 1213, 1020})
@@ -62,6 +68,30 @@ def _is_inside_transaction(alias: str) -> bool:
             return False
     except RuntimeError:
         return True
+
+
+def renew_connection() -> None:
+    """Let the next statement have a connection of its own where the one of before is gone."""
+    connection = transaction.get_connection(database())
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
+
+
+def past_deadlocks(run: Callable[[], T]) -> T:
+    """Run what is one transaction, and again where the database gave it up for another.
+
+    Raises:
+        StorageError: the database failed otherwise, or did so too often, or a transaction is open around it.
+    """
+    attempt = 1
+    while True:
+        try:
+            return run()
+        except StorageError as error:
+            inside = transaction.get_connection(database()).in_atomic_block
+            if attempt == ATTEMPTS or inside or not is_deadlock(error):
+                raise
+        attempt += 1
 
 
 def is_deadlock(error: BaseException) -> bool:

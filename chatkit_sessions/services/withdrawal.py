@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from chatkit_sessions.client import APIError, ParameterError
 from chatkit_sessions.conf import get_settings
-from chatkit_sessions.exceptions import ChatKitSessionsError, UpstreamUnavailable
+from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable, UpstreamUnavailable
 from chatkit_sessions.issuers.openai import OpenAIIssuer
 from chatkit_sessions.models import ChatSession
 
@@ -67,7 +67,12 @@ def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
                 break
             # No pool: Python would wait for its threads at the end of the process, however long they hang.
             telling = threading.Thread(target=_tell_in_thread, args=(session, left, results), daemon=True)
-            telling.start()
+            try:
+                telling.start()
+            except RuntimeError as error:  # no thread is to be had
+                logger.warning("The API is not told of the end of any session now: %s", error)
+                until = 0
+                break
             under_way += 1
         if not under_way:
             return told
@@ -137,6 +142,18 @@ def end_at_api(
     issuer = OpenAIIssuer(settings, session.policy["credentials"]["value"])
     with gate.passing(settings, issuer.base_url, wait=None if wait is None else min(wait, seconds)):
         issuer.cancel(upstream_id, seconds=ends - time.monotonic())
+
+
+def insist(session: ChatSession) -> None:
+    """Tell the API of a session that was cancelled here, and where that fails, raise why.
+
+    Raises:
+        APIError, ParameterError, UpstreamUnavailable, NotConfigured: as ``end_at_api`` does.
+        StorageUnavailable: the API was told, but that could not be recorded.
+    """
+    end_at_api(session, session.upstream_id)
+    if not _note(session):
+        raise StorageUnavailable(reference=str(session.reference))
 
 
 def _is_due(session: ChatSession) -> bool:

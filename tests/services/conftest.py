@@ -136,15 +136,18 @@ def heard() -> Iterator[Heard]:
 
 
 @contextmanager
-def database_fails_at(*words: str, error: Exception | None = None, times: int = 1_000) -> Iterator[None]:
-    """Let statements with all of these words fail, the next so many of them."""
-    left = times
+def database_fails_at(
+    *words: str, error: Exception | None = None, times: int = 1_000, after: int = 0
+) -> Iterator[None]:
+    """Let statements with all of these words fail: so many of them, once so many have passed."""
+    passed = 0
 
     def run(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        nonlocal left
-        if left > 0 and all(word in sql for word in words):
-            left -= 1
-            raise error or OperationalError("the disk is full")
+        nonlocal passed
+        if all(word in sql for word in words):
+            passed += 1
+            if after < passed <= after + times:
+                raise error or OperationalError("the disk is full")
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(run):

@@ -7,13 +7,14 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import OperationalError, connection
 from django.forms.models import model_to_dict
+from django.test.utils import CaptureQueriesContext
 
 from chatkit_sessions.exceptions import InvalidRequest, StorageUnavailable
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import IssuedSession, cancel, cancel_session, cancel_sessions
-from chatkit_sessions.services.cancel import end_here
 from chatkit_sessions.services.withdrawal import AT_A_TIME, tell
 from chatkit_sessions.standin import Fault
+from chatkit_sessions.standin.exchange import RecordedRequest
 
 from .conftest import Api, Clock, Heard, database_fails_at
 
@@ -222,16 +223,8 @@ def test_those_ended_before_the_database_failed_are_announced(
     for _ in range(3):
         issue()
     heard.calls.clear()
-    left = iter([True, True])
-
-    def end_or_fail(*args: Any, **kwargs: Any) -> bool:
-        if next(left, False):
-            return end_here(*args, **kwargs)
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(cancel, "end_here", end_or_fail)
     monkeypatch.setattr(cancel, "BATCH", 2)
-    with pytest.raises(StorageUnavailable):
+    with database_fails_at("UPDATE", "ended_at", after=1), pytest.raises(StorageUnavailable):
         cancel_sessions(ChatSession.objects.all())
     assert heard.names == ["session_cancelled"] * 2
     assert ChatSession.objects.due().count() == 2
@@ -252,6 +245,62 @@ def test_that_the_api_was_told_may_be_recorded_later(
     assert tell(session) is True
     assert stored(session).cancel_requested_at is None
     assert tell(session) is False
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_was_read_before_it_had_its_id_is_told_of(
+    issue: Issue, user: User, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is cancelled is the row, however old the object is that stands for it."""
+    stale: list[ChatSession] = []
+    api.watch = lambda request: stale or stale.append(ChatSession.objects.get())
+    session = issue().session
+    assert stale[0].upstream_id == ""
+    assert cancel_session(stale[0]).upstream_id == session.upstream_id
+    assert (stored(session).status, stored(session).cancel_requested_at) == ("cancelled", None)
+    assert api.sessions[session.upstream_id]["status"] == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_is_being_issued_is_cancelled_too(issue: Issue, user: User, api: Api) -> None:
+    def meanwhile(request: RecordedRequest) -> None:
+        api.watch = None
+        cancel_session(ChatSession.objects.get(), by=User.objects.get(), reason="A leak.")
+
+    api.watch = meanwhile
+    with pytest.raises(StorageUnavailable):
+        issue()
+    row = ChatSession.objects.get()
+    assert (row.status, row.ended_by, row.end_reason) == ("cancelled", user, "A leak.")
+    assert api.sessions[row.upstream_id]["status"] == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_past_a_deadlock_many_are_cancelled_all_the_same(issue: Issue, api: Api) -> None:
+    issue()
+    deadlock = OperationalError(1213, "Deadlock found when trying to get lock")
+    with (
+        database_fails_at("UPDATE", "ended_at", error=deadlock, times=2),
+        database_fails_at("UPDATE", "end_reason", error=deadlock, times=1),
+    ):
+        assert len(cancel_sessions(ChatSession.objects.all()).sessions) == 1
+
+
+def test_what_the_api_answered_is_not_read_to_cancel_many(issue: Issue, api: Api) -> None:
+    """It may be large: 64 KiB of each of ten thousand sessions."""
+    issue()
+    with CaptureQueriesContext(connection) as statements:
+        result = cancel_sessions(ChatSession.objects.all())
+    assert len(result.sessions) == 1
+    assert not [query["sql"] for query in statements if "response" in query["sql"]]
+
+
+def test_a_statement_ends_a_batch(issue: Issue, api: Api, django_assert_num_queries: Any) -> None:
+    for _ in range(5):
+        issue()
+    # What is being issued, what is running, its end, what was ended.
+    with django_assert_num_queries(4):
+        cancel_sessions(ChatSession.objects.all(), seconds=0)
 
 
 def test_the_running_ones_of_many_are_cancelled(

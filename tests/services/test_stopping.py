@@ -15,7 +15,6 @@ from chatkit_sessions.exceptions import StorageUnavailable
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import (
     IssuedSession,
-    cancel,
     cancel_session,
     cancel_sessions,
     reconcile,
@@ -23,13 +22,12 @@ from chatkit_sessions.services import (
     withdrawal,
 )
 from chatkit_sessions.services import issue as issuing
-from chatkit_sessions.services.cancel import end_here
 from chatkit_sessions.services.reserve import reserve
 from chatkit_sessions.services.withdrawal import tell
 from chatkit_sessions.standin import Fault
 from chatkit_sessions.standin.exchange import RecordedRequest
 
-from .conftest import Api, Clock, Heard
+from .conftest import Api, Clock, Heard, database_fails_at
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -89,13 +87,16 @@ def test_it_is_counted_and_its_end_remembered(issue: Issue, api: Api, user: User
     assert api.sessions[row.upstream_id]["status"] == "cancelled"
 
 
-def test_one_that_then_fails_has_nothing_to_cancel(issue: Issue, api: Api) -> None:
-    api.watch = lambda request: cancel_sessions(ChatSession.objects.all(), seconds=0)
+def test_one_that_then_fails_has_nothing_to_cancel(issue: Issue, api: Api, user: User) -> None:
+    everything = ChatSession.objects.all()
+    api.watch = lambda request: cancel_sessions(everything, by=user, reason="A leak.", seconds=0)
     api.misbehave(Fault(status=400))
     with pytest.raises(Exception, match="refused"):
         issue()
     row = ChatSession.objects.get()
     assert (row.status, row.cancel_requested_at) == ("failed", None)
+    # It did not end by being cancelled.
+    assert (row.ended_by, row.end_reason) == (None, "")
 
 
 CANCELLING: dict[str, Callable[[ChatSession], Any]] = {
@@ -159,7 +160,8 @@ def test_a_secret_whose_row_was_written_unheard_of_is_withheld_in_the_row(
     with pytest.raises(StorageUnavailable):
         issue()
     row = ChatSession.objects.get()
-    assert (row.status, row.end_reason, row.handed_out_count) == ("cancelled", settle.WITHHELD, 0)
+    assert (row.status, row.end_reason) == ("cancelled", settle.WITHHELD)
+    assert (row.handed_out_count, row.last_handed_out_at) == (0, None)
     assert (row.cancel_requested_at, api.sessions[row.upstream_id]["status"]) == (None, "cancelled")
 
 
@@ -201,21 +203,11 @@ def test_the_end_of_a_session_that_has_run_out_is_told_to_nobody(
     assert len(api.requests) == 1
 
 
-def test_what_was_ended_in_a_batch_that_fails_goes_on(
-    issue: Issue, api: Api, heard: Heard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_those_of_a_statement_that_fails_go_on(issue: Issue, api: Api, heard: Heard) -> None:
     for _ in range(3):
         issue()
     heard.calls.clear()
-    left = iter([True, True])
-
-    def end_or_fail(*args: Any, **kwargs: Any) -> bool:
-        if next(left, False):
-            return end_here(*args, **kwargs)
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(cancel, "end_here", end_or_fail)
-    with pytest.raises(StorageUnavailable):
+    with database_fails_at("UPDATE", "ended_at"), pytest.raises(StorageUnavailable):
         cancel_sessions(ChatSession.objects.all())
     assert ChatSession.objects.running().count() == 3
     assert (heard.names, len(api.requests)) == ([], 3)
