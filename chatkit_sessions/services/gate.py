@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 # Seconds that one waits for a place at most, however quickly they change hands.
 PATIENCE = 2.0
-# A call that takes longer, in seconds, is slow: nobody waits for its place.
-SLOW = 2.5
+# A call that takes longer, in seconds, and twice as long as the last one, is slow: nobody waits for it to end.
+SLOW = 1.0
 # Seconds to name in Retry-After when all places are taken.
 FULL_RETRY_AFTER = 1.0
 
@@ -34,6 +34,8 @@ class Places:
         # When each place was taken, on the monotonic clock.
         self._taken: dict[object, float] = {}
         self._change = threading.Condition()
+        # How long the last call took, in seconds; before there was one, nobody is refused for want of it.
+        self._last = PATIENCE / 2
         # The addresses at which the last session could not be had.
         self.failing: set[str] = set()
 
@@ -60,18 +62,21 @@ class Places:
             while len(self._taken) >= number:
                 if self._is_stuck(base_url) or time.monotonic() >= until:
                     raise APIConnectionError("Too many requests of this process wait for the API already.")
-                self._change.wait(min(until, min(self._taken.values()) + SLOW) - time.monotonic())
+                self._change.wait(min(until, self._stuck_from()) - time.monotonic())
             self._taken[place] = time.monotonic()
         try:
             yield
         finally:
             with self._change:
-                del self._taken[place]
+                self._last = time.monotonic() - self._taken.pop(place)
                 # All: some wait for one of fewer places than others do, and it may not be free for them.
                 self._change.notify_all()
 
     def _is_stuck(self, base_url: str) -> bool:
-        return base_url in self.failing or min(self._taken.values()) + SLOW <= time.monotonic()
+        return base_url in self.failing or self._stuck_from() <= time.monotonic()
+
+    def _stuck_from(self) -> float:
+        return min(self._taken.values()) + max(SLOW, 2 * self._last)
 
 
 _places = Places()

@@ -76,8 +76,8 @@ def ask(port: int, method: str, path: str, person: str = "") -> Answer:
 
 
 @contextmanager
-def callers(port: int) -> Iterator[list[Answer]]:
-    """Let a crowd ask for sessions again and again, each for somebody else."""
+def callers(port: int, *, come_back: bool = False) -> Iterator[list[Answer]]:
+    """Let a crowd ask for sessions again and again, each for somebody else or always for the same one."""
     answers: list[Answer] = []
     over = threading.Event()
 
@@ -85,7 +85,8 @@ def callers(port: int) -> Iterator[list[Answer]]:
         turn = 0
         while not over.wait(PACE):
             turn += 1
-            answers.append(ask(port, "POST", "/api/chatkit/sessions/", f"{number}.{turn}"))
+            person = f"{number}" if come_back else f"{number}.{turn}"
+            answers.append(ask(port, "POST", "/api/chatkit/sessions/", person))
 
     threads = [threading.Thread(target=run, args=[number], daemon=True) for number in range(CALLERS)]
     for thread in threads:
@@ -105,22 +106,23 @@ def pages(port: int, *, seconds: float) -> list[Answer]:
     return answers
 
 
-@pytest.mark.parametrize(
-    "site",
-    [
-        {
-            "TIMEOUT": (1, READ_TIMEOUT),
-            "DEADLINE": 2 * READ_TIMEOUT,
-            "MAX_RETRIES": 0,
-            "COOLDOWN": (FAILURES, PAUSE),
-            "MAX_CONCURRENT_CALLS": PLACES,
-            "MAX_SESSIONS_PER_HOUR": None,
-            "AUTHENTICATION_CLASSES": ["tests.crashes.site.HeaderAuthentication"],
-            "USER_IDENTIFIER": "tests.crashes.site.person",
-        }
-    ],
-    indirect=True,
-)
+SETTINGS = {
+    "TIMEOUT": (1, READ_TIMEOUT),
+    "DEADLINE": 2 * READ_TIMEOUT,
+    "MAX_RETRIES": 0,
+    "COOLDOWN": (FAILURES, PAUSE),
+    "MAX_CONCURRENT_CALLS": PLACES,
+    "MAX_SESSIONS_PER_HOUR": None,
+    "AUTHENTICATION_CLASSES": ["tests.crashes.site.HeaderAuthentication"],
+    "USER_IDENTIFIER": "tests.crashes.site.person",
+}
+
+
+def medians(*of: list[Answer]) -> list[float]:
+    return [statistics.median(answer.seconds for answer in answers) for answers in of]
+
+
+@pytest.mark.parametrize("site", [SETTINGS], indirect=True)
 def test_a_hanging_api_does_not_take_the_sites_workers(
     site: StandIn, port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,8 +140,7 @@ def test_a_hanging_api_does_not_take_the_sites_workers(
         pages(port, seconds=READ_TIMEOUT)
     afterwards = issued[answered:]
 
-    usual, hanging = (statistics.median(answer.seconds for answer in of) for of in (normal, meanwhile))
-    late = statistics.median(answer.seconds for answer in afterwards)
+    usual, hanging, late = medians(normal, meanwhile, afterwards)
     slowest = max(answer.seconds for answer in meanwhile)
     with capsys.disabled():
         print(
@@ -155,3 +156,28 @@ def test_a_hanging_api_does_not_take_the_sites_workers(
     assert {answer.status for answer in afterwards} == {503}
     assert all(0 < int(answer.retry_after or 0) <= PAUSE for answer in afterwards)
     assert late < READ_TIMEOUT / 2
+
+
+@pytest.mark.parametrize(
+    "site", [{**SETTINGS, "MAX_ACTIVE_SESSIONS": 1, "ON_MAX_ACTIVE": "cancel_oldest"}], indirect=True
+)
+def test_one_that_hangs_only_when_it_is_to_cancel_does_not_take_them_either(
+    site: StandIn, port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each new session ends the one before it, and that never begins a cool-down."""
+    User.objects.create_user("ada")
+    pages(port, seconds=0.5)  # imports and templates
+    with callers(port, come_back=True):
+        normal = pages(port, seconds=2 * READ_TIMEOUT)
+    site.misbehave(Fault(delay=HANG), times=10_000, path="*/cancel")
+    with callers(port, come_back=True) as issued:
+        meanwhile = pages(port, seconds=4 * READ_TIMEOUT)
+    usual, hanging, issuing = medians(normal, meanwhile, issued)
+    with capsys.disabled():
+        print(
+            f"\nOther pages: {usual * 1000:.1f} ms usually, {hanging * 1000:.1f} ms while cancelling hangs; "
+            f"{len(issued)} sessions issued, {issuing * 1000:.1f} ms each (medians)."
+        )
+    assert {answer.status for answer in meanwhile} == {200}
+    assert {answer.status for answer in issued} == {201}
+    assert hanging <= 2 * usual

@@ -13,7 +13,7 @@ from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import ChatKitSessionsError, InvalidRequest, UpstreamUnavailable
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import IssuedSession, cancel_session, cancel_sessions, conversations, gate
-from chatkit_sessions.services.gate import FULL_RETRY_AFTER, IssuingPass, Places
+from chatkit_sessions.services.gate import FULL_RETRY_AFTER, PATIENCE, IssuingPass, Places
 from chatkit_sessions.standin import Fault
 
 from .conftest import Api
@@ -40,7 +40,7 @@ def take(places: Places) -> Iterator[Callable[[], None]]:
 @pytest.fixture
 def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call that has begun is slow at once."""
-    monkeypatch.setattr(gate, "SLOW", 0.0)
+    monkeypatch.setattr(gate.Places, "_stuck_from", lambda places: 0.0)
 
 
 def leave(api: Api) -> IssuingPass:
@@ -86,7 +86,7 @@ def test_half_of_the_places_are_for_sessions_alone(
     with pytest.raises(UpstreamUnavailable) as caught:
         conversations(user=user).list()
     assert caught.value.retry_after == FULL_RETRY_AFTER
-    monkeypatch.setattr(gate, "SLOW", 0.0)
+    monkeypatch.setattr(gate.Places, "_stuck_from", lambda places: 0.0)
     cancel_session(first)  # it would wait, if calls were quick
     assert (first.status, first.cancel_requested_at is None) == ("cancelled", False)
     # What no worker waits for takes no place.
@@ -151,6 +151,16 @@ def test_a_call_that_takes_more_than_a_second_is_waited_for(places: Places, api:
     assert not issue().reused
     for holder in holders:
         holder.join(timeout=5)
+
+
+def test_a_call_that_takes_much_longer_than_the_last_one_is_not_waited_for(places: Places, api: Api) -> None:
+    with places.taken(1, api.base_url, wait=0):
+        pass
+    began = time.monotonic()
+    behind = places.taken(1, api.base_url, wait=PATIENCE)
+    with places.taken(1, api.base_url, wait=0), pytest.raises(APIConnectionError), behind:
+        pass
+    assert gate.SLOW <= time.monotonic() - began < PATIENCE
 
 
 @pytest.mark.parametrize("api_hangs", [False, True])
