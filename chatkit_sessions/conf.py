@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from . import bounds, rules
 from .bounds import Check, ParameterError
 from .exceptions import NotConfigured
-from .secret import Secret
+from .secret import Secret, hide
 
 NAME = "CHATKIT_SESSIONS"
 ENVIRONMENT_WORKFLOW_SLUG = "default"
@@ -23,7 +23,7 @@ ON_MAX_ACTIVE = ("reject", "cancel_oldest")
 
 
 def _setting(default: Any, rule: Check, *env: str, read: type[str | int] = str, secret: bool = False) -> Any:
-    metadata = {"rule": rule, "env": env, "read": read}
+    metadata = {"rule": rule, "env": env, "read": Secret if secret else read}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata, repr=not secret)
     return field(default=default, metadata=metadata, repr=not secret)
@@ -155,10 +155,12 @@ class Problem:
 
     Attributes:
         unknown: whether the key itself is not known.
+        field: what has a value that is not valid, as it is written in messages.
     """
 
     message: str
     unknown: bool = False
+    field: str = ""
 
 
 def get_settings() -> Settings:
@@ -175,7 +177,7 @@ def get_settings() -> Settings:
 
 def read() -> tuple[Settings, list[Problem]]:
     """Return the settings, defaults standing in for what is not valid, and all that is wrong with them."""
-    given = getattr(django_settings, NAME, {})
+    given = _given()
     if not isinstance(given, Mapping):
         return Settings(), [Problem(f"{NAME} must be a dict, not {type(given).__name__}.")]
     known = {item.name.upper(): item for item in dataclasses.fields(Settings)}
@@ -188,7 +190,7 @@ def read() -> tuple[Settings, list[Problem]]:
                 item.metadata["rule"](name, value)
                 values[item.name] = value
         except ParameterError as err:
-            problems.append(Problem(str(err)))
+            problems.append(Problem(str(err), field=err.field))
     settings = Settings(**values)
     try:
         workflows = _workflows(settings)
@@ -204,14 +206,26 @@ def key_source(settings: Settings, credentials: str = "") -> str:
     """Return where the key of these credentials comes from, as it is written in messages; "" is nowhere."""
     if "API_KEY" in settings.credentials.get(credentials, {}):
         return f"{setting_name('CREDENTIALS')}[{credentials!r}].API_KEY"
-    given = getattr(django_settings, NAME, {})
-    (item,) = (item for item in dataclasses.fields(Settings) if item.name == "api_key")
-    return _look_up("API_KEY", item, given)[0]
+    return source_of("API_KEY")
+
+
+def source_of(key: str) -> str:
+    """Return where the value of a key comes from, as it is written in messages; "" is nowhere."""
+    (item,) = (item for item in dataclasses.fields(Settings) if item.name == key.lower())
+    return _look_up(key, item, _given())[0]
 
 
 def setting_name(key: str) -> str:
     """Return how a setting is written in messages."""
     return f'{NAME}["{key}"]'
+
+
+def _given() -> Any:
+    """Return CHATKIT_SESSIONS with its keys hidden: it stands in the frames of whatever fails below."""
+    given = hide(getattr(django_settings, NAME, {}), "API_KEY")
+    if isinstance(given, Mapping) and isinstance(named := given.get("CREDENTIALS"), Mapping):
+        return {**given, "CREDENTIALS": {name: hide(entry, "API_KEY") for name, entry in named.items()}}
+    return given
 
 
 def _unknown(key: str, known: Collection[str]) -> Problem:

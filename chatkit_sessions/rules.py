@@ -75,9 +75,11 @@ def api_key_source(field: str, value: Any) -> None:
 
 
 def url(field: str, value: Any) -> None:
-    """Check for an absolute http or https address."""
+    """Check for an absolute http or https address, which has no password in it: addresses are logged."""
     if not isinstance(value, str) or not _is_address(value):
         raise ParameterError(field, "must be an address that begins with https:// (or http:// for tests).")
+    if "@" in urlsplit(value).netloc:
+        raise ParameterError(field, "must have no user name and password in it: a key goes into API_KEY.")
 
 
 def _is_address(value: str) -> bool:

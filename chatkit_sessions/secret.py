@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsIndex
 
 REMOVED = "[removed]"
 # Keys (sk-...), client secrets (ek_... at the API, cks_... of this package) and bearer headers, wherever a
 # text repeats them, whatever is shown with its middle masked (a wrong key is echoed so by the API), and what
 # signs in to a proxy in its address.
 _TOKENS = re.compile(
-    r"\b(?:sk-|ek_|cks_)[\w*.\-]*[\w*\-]|\bBearer\s+\S+|\b[\w.\-]{1,64}\*{3,}(?:[\w*.\-]*[\w*\-])?"
+    r"\b(?:sk-|ek_|cks_)[\w*.\-]*[\w*\-]|\bBearer\s+\S+|(?<![\w.\-])[\w.\-]++\*{3,}(?:[\w*.\-]*[\w*\-])?"
     r"|(?<=://)[^/\s@]+(?=@)",
     re.IGNORECASE,
 )
@@ -28,6 +28,10 @@ class Secret(str):
     def __repr__(self) -> str:
         return "<secret>"
 
+    def __getitem__(self, index: SupportsIndex | slice) -> Secret:
+        """Hide a part as well: some tracebacks show the beginning of a long string."""
+        return Secret(super().__getitem__(index))
+
     def __copy__(self) -> Secret:
         return self
 
@@ -36,6 +40,16 @@ class Secret(str):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("A secret is never pickled: pass the session's reference instead.")
+
+
+def hide(value: Any, *names: str) -> Any:
+    """Return a mapping with the strings under these names hidden; what is no mapping is returned as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: Secret(item) if name in names and isinstance(item, str) else item
+        for name, item in value.items()
+    }
 
 
 def redact(value: Any, *secrets: str) -> Any:

@@ -12,14 +12,22 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
 from rest_framework.settings import api_settings
 
+from .secret import hide
+
 COOKIE = "chatkit_visitor"
 COOKIE_AGE = timedelta(days=30)
 _WITH_PORT = re.compile(r"^(?:([0-9.]+):[0-9]+|\[(.*)\](?::[0-9]+)?)$")
 
 
+def hide_cookie(request: HttpRequest) -> None:
+    """Keep the cookie out of error reports: beside the CSRF secret, which they show, it could be used."""
+    request.COOKIES.update(hide(request.COOKIES, COOKIE))
+
+
 def visitor_id(request: HttpRequest) -> str:
     """Return the random id of this browser's cookie, or a new one that ``remember_visitor`` makes last."""
     if not hasattr(request, "_chatkit_visitor"):
+        hide_cookie(request)
         known = request.get_signed_cookie(COOKIE, default=None, salt=_salt(request), max_age=COOKIE_AGE)
         request._chatkit_visitor_is_new = known is None  # type: ignore[attr-defined]  # ours
         request._chatkit_visitor = known or f"visitor-{secrets.token_hex(16)}"  # type: ignore[attr-defined]  # ours
@@ -54,9 +62,10 @@ def client_address(request: HttpRequest) -> str | None:
     """
     address = request.META.get("REMOTE_ADDR", "")
     proxies = api_settings.NUM_PROXIES
-    forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-    if proxies and forwarded[0]:
-        address = forwarded[-min(proxies, len(forwarded))]
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").strip()
+    if proxies and forwarded:
+        hops = forwarded.split(",")
+        address = hops[-min(proxies, len(hops))].strip()
     try:
         # Without the port that some proxies add, and without the zone ("%eth0"), which names an interface of
         # this machine and which no database stores.

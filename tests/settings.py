@@ -60,6 +60,9 @@ TEMPLATES = [
     },
 ]
 
+# From Django 6.1 on there is no default.
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+
 CACHES = {"default": env.cache("CACHE_URL", default="locmemcache://")}
 
 if env.str("DATABASE_URL", default=""):

@@ -1,6 +1,6 @@
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from django.test import override_settings
 from django.views.debug import ExceptionReporter
 
 from chatkit_sessions import conf
-from chatkit_sessions.conf import Settings, get_settings
+from chatkit_sessions.conf import Settings, get_settings, key_source
 from chatkit_sessions.exceptions import NotConfigured
 
 KEY = "sk-" + "sentinel" * 3
@@ -238,6 +238,7 @@ def test_an_integer_that_is_none_names_its_variable(
 
 
 VISIBLE = "must be a string of visible ASCII characters"
+SIGNED_IN = "must have no user name and password in it: a key goes into API_KEY."
 ADDRESS = "must be an address that begins with https:// (or http:// for tests)."
 
 
@@ -247,6 +248,7 @@ ADDRESS = "must be an address that begins with https:// (or http:// for tests)."
         ("OPENAI_API_KEY", "sk sentinel", f"{VISIBLE}, not one with spaces or other characters."),
         ("CHATKIT_OPENAI_API_KEY", "sk-é", f"{VISIBLE}, not one with spaces or other characters."),
         ("OPENAI_BASE_URL", "api.openai.com", ADDRESS),
+        ("OPENAI_BASE_URL", "https://me:hush@api.openai.com/v1", SIGNED_IN),
         ("OPENAI_ORG_ID", "org 1", f"{VISIBLE}."),
         ("OPENAI_PROJECT_ID", "proj\t1", f"{VISIBLE}."),
         ("CHATKIT_EXPIRES_AFTER", "0", "must be an integer of at least 1, not 0."),
@@ -373,6 +375,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("API_KEY", KEY + "\n", f'API_KEY"] {VISIBLE}, not one with spaces or other characters.'),
     ("BASE_URL", None, f'BASE_URL"] {ADDRESS}'),
     ("BASE_URL", "api.openai.com", f'BASE_URL"] {ADDRESS}'),
+    ("BASE_URL", f"https://me:{KEY}@api.openai.com/v1", f'BASE_URL"] {SIGNED_IN}'),
     ("ORGANIZATION", "", f'ORGANIZATION"] {VISIBLE}.'),
     ("PROJECT", 7, f'PROJECT"] {VISIBLE}.'),
     ("CREDENTIALS", [KEY], 'CREDENTIALS"] must be a mapping of names to mappings, not list.'),
@@ -380,6 +383,11 @@ WRONG: list[tuple[str, Any, str]] = [
         "CREDENTIALS",
         {"eu": {"API_KEY": KEY + " "}},
         f"CREDENTIALS\"]['eu'].API_KEY {VISIBLE}, not one with spaces or other characters.",
+    ),
+    (
+        "CREDENTIALS",
+        {"eu": {"BASE_URL": f"https://{KEY}@api.openai.com"}},
+        f"CREDENTIALS\"]['eu'].BASE_URL {SIGNED_IN}",
     ),
     (
         "CREDENTIALS",
@@ -625,4 +633,33 @@ def test_the_debug_page_of_a_refusal_shows_no_key(wrong: dict[str, Any]) -> None
         reporter = ExceptionReporter(None, type(error), error, error.__traceback__)
         shown = reporter.get_traceback_text() + reporter.get_traceback_html()
     assert "get_settings" in shown
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize(
+    ("broken", "read", "values"),
+    [
+        ("_workflows", get_settings, {"API_KEY": KEY}),
+        ("_workflows", get_settings, {"API_KEY": "", "CREDENTIALS": {"eu": {"API_KEY": KEY}}}),
+        ("_workflows", get_settings, {}),
+        ("setting_name", lambda: key_source(Settings()), {"API_KEY": KEY}),
+    ],
+    ids=["setting", "credentials", "environment", "source"],
+)
+def test_the_debug_page_of_a_defect_shows_no_key(
+    monkeypatch: pytest.MonkeyPatch, broken: str, read: Callable[[], Any], values: dict[str, Any]
+) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("A defect.")
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(conf, broken, fail)
+    with override_settings(CHATKIT_SESSIONS=values, DEBUG=True):
+        with pytest.raises(RuntimeError) as failed:
+            read()
+        values = {}
+        error = failed.value
+        reporter = ExceptionReporter(None, type(error), error, error.__traceback__)
+        shown = reporter.get_traceback_text() + reporter.get_traceback_html()
+    assert "A defect." in shown
     assert KEY not in shown

@@ -5,11 +5,14 @@ import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.contrib.auth.models import User
-from django.core import serializers
+from django.core import mail, serializers
+from django.core.mail import EmailMultiAlternatives
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.test import Client, override_settings
@@ -19,13 +22,22 @@ from chatkit_sessions import signals
 from chatkit_sessions.models import ChatSession
 from chatkit_sessions.services import IssuedSession, issue_session
 from chatkit_sessions.standin import Fault, StandIn
+from chatkit_sessions.visitors import COOKIE
 
 SESSIONS = "/api/chatkit/sessions/"
 KEY = "sk-" + "errorpage" * 3
 IN_THE_MIDDLE = "in the middle"
 
+# What a browser calls its secret, in our words and in those of the public starter projects.
+NAMES = {"reuse": "current_client_secret", "starter": "currentClientSecret"}
 # Where it breaks, and what is asked for. Each place is one behind which a secret or a key is in memory.
 PLACES = {
+    "reading the settings": ("chatkit_sessions.conf._workflows", "issue"),
+    "validating": ("rest_framework.serializers.Serializer.run_validation", "reuse"),
+    "validating a starter's body": ("rest_framework.serializers.Serializer.run_validation", "starter"),
+    "reading a field": ("rest_framework.serializers.CharField.to_internal_value", "reuse"),
+    "reading a starter's field": ("rest_framework.serializers.CharField.to_internal_value", "starter"),
+    "digesting": ("chatkit_sessions.digests.salted_hmac", "reuse"),
     "preparing": ("chatkit_sessions.services.issue.reserve", "issue"),
     "looking up": ("chatkit_sessions.services.reuse.digests", "reuse"),
     "handing out again": ("chatkit_sessions.services.issue.IssuedSession", "reuse"),
@@ -77,27 +89,39 @@ def session(client: Client) -> dict[str, Any]:
 
 
 class Mailing(AdminEmailHandler):
-    """What the operator is mailed, whole pages with ``include_html``, kept and not sent."""
-
-    def __init__(self) -> None:
-        super().__init__(include_html=True)
-        self.mailed = ""
+    """Mail reports to the operator, whole pages with ``include_html``, of whatever Django's version."""
 
     def send_mail(self, subject: Any, message: Any, *args: Any, **kwargs: Any) -> None:
-        self.mailed += f"{subject} {message} {kwargs['html_message']}"
+        mailed = EmailMultiAlternatives(subject, message, to=["operator@example.org"])
+        mailed.attach_alternative(kwargs["html_message"], "text/html")
+        mailed.send()
+
+
+@contextmanager
+def mailing() -> Iterator[None]:
+    """Have what fails in this block reported by mail."""
+    handler = Mailing(include_html=True)
+    logger = logging.getLogger("django.request")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @pytest.fixture
-def mails() -> Iterator[Mailing]:
-    handler = Mailing()
-    logger = logging.getLogger("django.request")
-    logger.addHandler(handler)
-    yield handler
-    logger.removeHandler(handler)
+def mails() -> Iterator[None]:
+    with mailing():
+        yield
+
+
+def mailed() -> str:
+    """Return all that was mailed."""
+    return " ".join(f"{vars(message)}" for message in mail.outbox)
 
 
 def ask(client: Client, standin: StandIn, what: str, session: dict[str, Any]) -> Any:
-    body = {"current_client_secret": session["client_secret"]} if what == "reuse" else {}
+    body = {NAMES[what]: session["client_secret"]} if what in NAMES else {}
     if what == "fail":
         said = f"{KEY} and {session['client_secret']}"
         standin.misbehave(Fault(status=500, body={"error": {"message": said, "code": said}}))
@@ -108,8 +132,12 @@ def ask(client: Client, standin: StandIn, what: str, session: dict[str, Any]) ->
 
 
 def secrets_of(standin: StandIn) -> list[str]:
-    """Return the key and every secret that was issued, also those of sessions that have ended since."""
-    return [KEY, *(kept.client_secret for kept in standin._state._sessions.values())]
+    """Return the keys and every secret that was issued, also those of sessions that have ended since."""
+    return [
+        KEY,
+        django_settings.SECRET_KEY,
+        *(kept.client_secret for kept in standin._state._sessions.values()),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["page", "text", "mail"])
@@ -118,7 +146,7 @@ def test_a_failure_half_way_shows_no_secret(
     client: Client,
     standin: StandIn,
     session: dict[str, Any],
-    mails: Mailing,
+    mails: None,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     place: str,
@@ -131,10 +159,43 @@ def test_a_failure_half_way_shows_no_secret(
     with override_settings(DEBUG=kind != "mail"):
         answer = ask(client, standin, what, session)
     assert answer.status_code == 500
-    shown = caplog.text + (mails.mailed if kind == "mail" else answer.content.decode())
+    shown = caplog.text + (mailed() if kind == "mail" else answer.content.decode())
     assert IN_THE_MIDDLE in shown
     assert ("<html" in shown) == (kind in {"page", "mail"})
     assert [secret[:6] for secret in secrets_of(standin) if secret in shown] == []
+
+
+@pytest.mark.parametrize("kind", ["page", "text", "mail"])
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        ("chatkit_sessions.conf._workflows", SESSIONS),
+        ("chatkit_sessions.services.issue.reserve", SESSIONS),
+        ("chatkit_sessions.templatetags.chatkit.find_workflow", "/"),
+    ],
+    ids=["before it is read", "after it was read", "on a page with the widget"],
+)
+def test_a_failure_shows_no_cookie_of_a_visitor(
+    client: Client,
+    settings: Any,
+    mails: None,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    path: str,
+    kind: str,
+) -> None:
+    settings.CHATKIT_SESSIONS = {**settings.CHATKIT_SESSIONS, "ALLOW_ANONYMOUS": True}
+    client.logout()
+    client.get("/")
+    client.post(SESSIONS, "{}", content_type="application/json")
+    cookie = client.cookies[COOKIE].value
+    monkeypatch.setattr(place, fails)
+    client.defaults["HTTP_ACCEPT"] = "application/json" if kind == "text" else "*/*"
+    with override_settings(DEBUG=kind != "mail"):
+        answer = client.get(path) if path == "/" else client.post(path, "{}", "application/json")
+    shown = mailed() if kind == "mail" else answer.content.decode()
+    assert COOKIE in shown
+    assert cookie.rpartition(":")[2] not in shown
 
 
 @pytest.mark.parametrize("setting", ["USER_IDENTIFIER", "STATE_VARIABLES"])

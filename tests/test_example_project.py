@@ -109,6 +109,15 @@ def test_server_with_key_uses_the_real_api_and_script(manage: Manage, variable: 
     assert printed.splitlines()[-1] == f"https://api.openai.com/v1 {script} wf_mine"
 
 
+def test_it_speaks_the_language_of_the_browser(manage: Manage) -> None:
+    printed = manage.shell(
+        "from django.test import Client\n"
+        "browser = Client(SERVER_NAME='localhost', headers={'Accept-Language': 'de'})\n"
+        "print(browser.post('/api/chatkit/sessions/').json()['detail'])"
+    )
+    assert printed.splitlines()[-1] == "Melden Sie sich an, um einen Chat zu starten."
+
+
 @pytest.fixture
 def description(manage: Manage) -> dict[str, Any]:
     """What the site publishes of the endpoints, by path and method."""
@@ -147,7 +156,7 @@ def test_every_error_is_described_with_its_codes(description: dict[str, Any]) ->
     ]
     described: dict[str, set[int]] = {}
     for status, answer in answers:
-        assert answer["headers"]["Cache-Control"]["schema"]["enum"] == ["no-store"]
+        assert answer["headers"]["Cache-Control"]["schema"]["enum"] == ["private, no-store"]
         assert ("Retry-After" in answer["headers"]) == (status in {429, 503})
         if status < 400:
             continue

@@ -9,6 +9,7 @@ from chatkit_sessions.bounds import Check, ParameterError, boolean, integer, map
 
 VISIBLE = "must be a string of visible ASCII characters, not"
 ADDRESS = "must be an address that begins with https:// (or http:// for tests)."
+SIGNED_IN = "must have no user name and password in it: a key goes into API_KEY."
 SECONDS = "must be a number of seconds above 0 and up to 86400, not"
 FUNCTION = "must be a callable or its dotted path, not"
 SLUG = "must be a slug: 1 to 64 letters, digits, hyphens or underscores."
@@ -41,6 +42,15 @@ REFUSED: list[tuple[Check, Any, str]] = [
             " https://api.openai.com/v1",
             "https://api openai.com",
             "javascript:alert(1)//https://x",
+        )
+    ),
+    *(
+        (rules.url, value, f"f {SIGNED_IN}")
+        for value in (
+            "https://me:sentinel@api.openai.com/v1",
+            "https://sentinel@api.openai.com",
+            "http://:sentinel@127.0.0.1:8000",
+            "https://@api.openai.com",
         )
     ),
     *(
@@ -132,6 +142,7 @@ ALLOWED: list[tuple[Check, Any]] = [
     (rules.url, "https://api.openai.com/v1/"),
     (rules.url, "HTTP://127.0.0.1:8000"),
     (rules.url, "https://[::1]:1/v1?a=b#c"),
+    (rules.url, "https://api.openai.com/@v1?to=me@example.org"),
     (rules.seconds, 86_400),
     (rules.seconds, 0.001),
     (rules.pair(integer(1), integer(2)), [1, 2]),

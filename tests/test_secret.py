@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatkit_sessions.secret import REMOVED, Secret, redact
+from chatkit_sessions.secret import REMOVED, Secret, hide, redact
 
 VALUE = "ek_" + "sentinel" * 3
 
@@ -32,6 +32,8 @@ def test_a_secret_is_the_string_it_is() -> None:
         lambda secret: repr({"key": [secret]}),
         lambda secret: repr((secret,)),
         lambda secret: pprint.pformat({"key": secret}),
+        lambda secret: repr(secret[:20]),  # as rich does with a long string
+        lambda secret: repr([secret[0], secret[-4:]]),
     ],
 )
 def test_a_secret_does_not_show_itself(show: Callable[[Secret], str]) -> None:
@@ -53,6 +55,19 @@ def test_a_secret_is_its_own_copy() -> None:
     secret = Secret(VALUE)
     assert copy.copy(secret) is secret
     assert copy.deepcopy({"a": secret})["a"] is secret
+
+
+def test_what_is_named_is_hidden_and_nothing_else() -> None:
+    value = {"key": VALUE, "other": VALUE, "inner": {"key": VALUE}}
+    hidden = hide(value, "key", "missing")
+    assert hidden == value
+    assert repr(hidden) == f"{{'key': <secret>, 'other': '{VALUE}', 'inner': {{'key': '{VALUE}'}}}}"
+    assert repr(value["key"]) == f"'{VALUE}'"  # the original is as it was
+
+
+@pytest.mark.parametrize("value", [None, 5, VALUE, [VALUE], {"key": [VALUE]}, {"key": None}])
+def test_what_cannot_be_hidden_is_left_as_it_is(value: Any) -> None:
+    assert repr(hide(value, "key")) == repr(value)
 
 
 @pytest.mark.parametrize(

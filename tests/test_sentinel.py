@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.mail import EmailMultiAlternatives
 from django.core.management import call_command
 from django.core.management.base import OutputWrapper
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -27,6 +28,7 @@ from .sentinel.plugin import LAST, Sentinel
 from .sentinel.records import CHANNELS, Records
 from .sentinel.search import Finding, Needles, forms
 from .sentinel.stores import dump_caches, dump_database
+from .test_error_pages import mailing
 
 SESSIONS = "/api/chatkit/sessions/"
 JSON = "application/json"
@@ -180,6 +182,19 @@ def test_what_a_child_process_prints_is_seen(records: Records, planted: str) -> 
     assert found_in(records) == {"output"}
 
 
+@pytest.mark.parametrize("place", ["body", "alternative", "attachment"])
+def test_what_is_mailed_is_seen(records: Records, planted: str, place: str) -> None:
+    mailed = EmailMultiAlternatives("subject", "body", to=["operator@example.org"])
+    if place == "body":
+        mailed.body = planted
+    elif place == "alternative":
+        mailed.attach_alternative(f"<p>{planted}", "text/html")
+    else:
+        mailed.attach("report.html", planted, "text/html")
+    mailed.send()
+    assert found_in(records) == {"mail"}
+
+
 @pytest.mark.parametrize("pytest_section", ["Captured stdout call", "Captured stderr setup"])
 def test_what_pytest_captured_is_kept(records: Records, planted: str, pytest_section: str) -> None:
     plugin = Sentinel.__new__(Sentinel)
@@ -212,10 +227,16 @@ def test_a_secret_in_base64_is_found_wherever_it_begins(encode: Any, shift: int,
     assert [form for _, _, form in Needles([planted]).find(text)] == ["base64"]
 
 
-def test_a_secret_is_found_in_every_form() -> None:
-    secret = 'ek_"1/2&3?"\u00e9'
+@pytest.mark.parametrize("more", ["", "x" * 24])
+def test_a_secret_is_found_in_every_form(more: str) -> None:
+    secret = 'ek_"1/2&3?"\u00e9' + more
     for name, form in forms(secret):
         assert name in {found for _, _, found in Needles([secret]).find(f"ek_ek_{form}ek_")}
+
+
+def test_a_secret_that_was_cut_off_is_found(records: Records, planted: str) -> None:
+    logging.getLogger("some").debug("%s", planted[:30])
+    assert [str(finding).partition(",")[0] for finding in records.find()] == ["log (beginning)"]
 
 
 def test_a_finding_does_not_show_the_secret_whole(planted: str) -> None:
@@ -266,6 +287,8 @@ def make_traffic(standin: StandIn) -> None:
             headers={"Accept": JSON},
         )
         assert "RuntimeError" in answer.content.decode()
+        with mailing(), override_settings(DEBUG=False):
+            assert {post({"current_client_secret": secret}).status_code for _ in range(3)} == {500}
     assert client.post(f"{SESSIONS}{issued['id']}/cancel/").status_code == 200
     call_command("chatkit_doctor", stdout=StringIO())
     cache.set("a", "b")

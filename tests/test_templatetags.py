@@ -189,6 +189,19 @@ def test_a_hostile_address_or_nonce_stays_in_its_attribute(configure: Callable[.
     assert {script["nonce"] for script in page.all("script")} == {'"><script>'}
 
 
+def test_a_page_that_does_not_escape_changes_nothing(configure: Callable[..., Any]) -> None:
+    tag = "{% chatkit workflow=name %}"
+    address = 'https://cdn.example.com/"><script>alert(1)</script>'
+    with configure(CHATKIT_JS_URL=address):
+        page, unescaped = (
+            render(template, name=HOSTILE[0], csp_nonce=HOSTILE[0])
+            for template in (tag, f"{{% autoescape off %}}{tag}{{% endautoescape %}}")
+        )
+    assert unescaped.config["workflow"] == HOSTILE[0]
+    assert unescaped.all("script") == page.all("script")
+    assert [name for name, _ in unescaped.elements] == [name for name, _ in page.elements]
+
+
 class LazyNonce(SimpleLazyObject):  # type: ignore[type-arg]  # generic in the stubs only
     """As in Django 6: false until somebody has asked for it."""
 

@@ -274,6 +274,11 @@ ADDRESSES = [
         2, "10.0.0.1", "198.51.100.1, 203.0.113.9,10.0.0.2", "203.0.113.9", id="claimed before both"
     ),
     pytest.param(3, "10.0.0.1", "203.0.113.9", "203.0.113.9", id="fewer proxies than trusted"),
+    pytest.param(1, "10.0.0.1", ", 203.0.113.9", "203.0.113.9", id="nothing claimed before the proxy"),
+    pytest.param(1, "10.0.0.1", ",,203.0.113.9", "203.0.113.9", id="nothing claimed twice"),
+    pytest.param(2, "10.0.0.1", " ,203.0.113.9, 10.0.0.2", "203.0.113.9", id="nothing before both"),
+    pytest.param(1, "10.0.0.1", "203.0.113.9, ", None, id="a proxy that names nobody"),
+    pytest.param(1, "10.0.0.1", " ", "10.0.0.1", id="a header without a word"),
     pytest.param(1, "10.0.0.1", "", "10.0.0.1", id="past the proxy"),
     pytest.param(1, "10.0.0.1", "203.0.113.9:5000", "203.0.113.9", id="with a port"),
     pytest.param(1, "10.0.0.1", "[2001:db8::1]:443", "2001:db8::1", id="IPv6 with a port"),

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from django.db import connections, transaction
+from django.http import HttpRequest
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.permissions import IsAuthenticated
@@ -18,7 +20,7 @@ from rest_framework.views import APIView
 from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import NotConfigured
 from chatkit_sessions.identity import load
-from chatkit_sessions.visitors import remember_visitor
+from chatkit_sessions.visitors import hide_cookie, remember_visitor
 
 from .errors import handle_exception
 from .parsers import BoundedJSONParser
@@ -39,6 +41,11 @@ class ChatKitView(APIView):
         for alias in connections:
             view = transaction.non_atomic_requests(using=alias)(view)
         return view
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """Hide the visitor's cookie before anything can fail."""
+        hide_cookie(request)
+        return super().initialize_request(request, *args, **kwargs)
 
     def get_authenticators(self) -> list[BaseAuthentication]:
         """Use AUTHENTICATION_CLASSES, or REST framework's."""
@@ -69,7 +76,9 @@ class ChatKitView(APIView):
         if self._misconfigured:
             raise self._misconfigured
         super().initial(request, *args, **kwargs)
-        if request.successful_authenticator is None:
+        # A site's own class may well authenticate somebody without an account, whom the cookie alone tells.
+        is_account = request.successful_authenticator and getattr(request.user, "is_authenticated", False)
+        if not is_account:
             SessionAuthentication().enforce_csrf(request)
 
     def get_exception_handler(self) -> Callable[..., Response | None]:
@@ -79,7 +88,9 @@ class ChatKitView(APIView):
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         """Forbid caches, for every answer here is for one person, and know a visitor again next time."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        response["Cache-Control"] = "no-store"
+        # "private" is for the cache middleware of early versions of Django 5.2: it overlooks "no-store".
+        response["Cache-Control"] = "private, no-store"
+        patch_vary_headers(response, ("Cookie", "Authorization"))
         if request.method == "POST":
             remember_visitor(request._request, response)
         return response

@@ -11,8 +11,23 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework.request import Request
+
+from chatkit_sessions.secret import hide
 
 MAX_BODY_BYTES = 64 * 1024
+# As we spell it, and as the public starter projects do.
+CLIENT_SECRET_NAMES = ("current_client_secret", "currentClientSecret")
+
+
+def require_length(request: Request) -> None:
+    """Refuse a body that comes in chunks: REST framework takes it for none, and so what it asks for is lost.
+
+    Raises:
+        ValidationError: the request does not say how long its body is.
+    """
+    if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+        raise ValidationError({"body": [_("Must not come in chunks: send it with Content-Length.")]})
 
 
 class BoundedJSONParser(BaseParser):
@@ -45,6 +60,8 @@ class BoundedJSONParser(BaseParser):
         # "charsets" that decompress: 64 KiB become a gigabyte.
         context = {**(parser_context or {}), "encoding": "utf-8"}
         try:
-            return JSONParser().parse(io.BytesIO(content), media_type, context)
+            data = JSONParser().parse(io.BytesIO(content), media_type, context)
         except RecursionError:
             raise ParseError(_("The body is nested too deeply.")) from None
+        # REST framework's serializers show their data.
+        return hide(data, *CLIENT_SECRET_NAMES)

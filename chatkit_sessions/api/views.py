@@ -20,6 +20,7 @@ from chatkit_sessions.workflows import open_workflows
 
 from . import pages
 from .base import ChatKitView
+from .parsers import require_length
 from .serializers import (
     IssueSerializer,
     PageSerializer,
@@ -37,6 +38,7 @@ class SessionListView(ChatKitView):
     @method_decorator(sensitive_variables())
     def post(self, request: Request) -> Response:
         """Issue a session for the caller and return it with its client secret."""
+        require_length(request)
         body = _valid(IssueSerializer(data=request.data))
         issued = issue_session(
             user=request.user,

@@ -85,7 +85,7 @@ def header(name: str, shape: Schema, statuses: list[int | str] | bool, **details
 
 SECONDS: Schema = {"type": "integer", "minimum": 1}
 HEADERS = (
-    header("Cache-Control", {"type": "string", "enum": ["no-store"]}, True, required=True),
+    header("Cache-Control", {"type": "string", "enum": ["private, no-store"]}, True, required=True),
     header("Retry-After", SECONDS, [429], required=True, description="Seconds after which to try again."),
     # Not required: a site that is not set up cannot tell when it will be.
     header("Retry-After", SECONDS, [503], description="Seconds after which to try again."),

@@ -6,12 +6,13 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from chatkit_sessions.models import ChatSession, Workflow
+from chatkit_sessions.models import ChatSession, PolicyOverride, Workflow
 from chatkit_sessions.standin import StandIn
 from tests.api.conftest import session_of
 
 from .conftest import SESSIONS, WORKFLOWS, Desk
 
+OVERRIDES = "/admin/chatkit_sessions/policyoverride/"
 ELSEWHERE = "//evil.example/"
 
 
@@ -23,9 +24,11 @@ def session(ada: User) -> ChatSession:
 def actions(session: ChatSession) -> list[tuple[str, dict[str, Any]]]:
     """The actions that end sessions, with what their forms send."""
     workflow = Workflow.objects.create(slug="default", workflow_id="wf_tests")
+    override = PolicyOverride.objects.create(user=session.user, is_blocked=True)
     return [
         (SESSIONS, {"action": "cancel_sessions", "_selected_action": session.pk}),
         (WORKFLOWS, {"action": "end_running_sessions", "_selected_action": workflow.pk}),
+        (OVERRIDES, {"action": "end_running_sessions", "_selected_action": override.pk}),
     ]
 
 
@@ -34,6 +37,17 @@ def test_no_page_of_an_action_can_stand_in_a_frame(operator: Desk, session: Chat
         for answer in (operator.get(path), operator.http.post(path, form)):
             assert answer.status_code == 200
             assert answer.headers["X-Frame-Options"] == "DENY"
+
+
+def test_no_page_that_asks_can_stand_in_a_frame_of_a_site_that_allows_others(
+    operator: Desk, session: ChatSession, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "clickjacking" not in name]
+    for path, form in actions(session):
+        assert "X-Frame-Options" not in operator.get(path).headers
+        answer = operator.http.post(path, form)
+        assert 'name="confirmed"' in answer.content.decode()
+        assert answer.headers["X-Frame-Options"] == "DENY"
 
 
 def test_following_a_link_ends_nothing(operator: Desk, session: ChatSession, standin: StandIn) -> None:

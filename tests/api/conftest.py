@@ -79,7 +79,7 @@ def assert_error(
     assert (answer.status_code, answer.json()) == (status, expected)
     assert answer.headers.get("Retry-After") == retry_after
     assert answer.headers["Content-Type"] == JSON
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "private, no-store"
 
 
 def assert_invalid(answer: Any, **errors: list[str]) -> None:

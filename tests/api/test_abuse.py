@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import User
+from django.core.handlers.asgi import ASGIHandler
 
-from chatkit_sessions.models import ChatSession, Workflow
+from chatkit_sessions.models import ChatSession, PolicyOverride, Workflow
 from chatkit_sessions.standin import StandIn
 
-from .conftest import JSON, Browser, assert_error, assert_invalid
+from .conftest import JSON, Browser, assert_error, assert_invalid, session_of
 
+SESSIONS = "/api/chatkit/sessions/"
 Configure = Callable[..., None]
 NO_SUCH_WORKFLOW = "There is no such workflow for you. Ask the site's operator if there should be."
 
@@ -38,14 +42,62 @@ def assert_nothing_happened(standin: StandIn) -> None:
 
 @pytest.mark.parametrize("length", ["", "none", "2"])
 def test_only_so_much_is_read_as_the_length_says(browser: Browser, standin: StandIn, length: str) -> None:
-    """Without a length, as when a body comes in chunks, a body is none; what follows it is another's."""
+    """Without a length there is no body; what follows is another request's."""
     body = b"{}" + b'"workflow": "nowhere"' * 100_000
-    answer = browser.http.generic("POST", "/api/chatkit/sessions/", body, JSON, CONTENT_LENGTH=length)
+    answer = browser.http.generic("POST", SESSIONS, body, JSON, CONTENT_LENGTH=length)
     assert answer.status_code == 201
 
 
+IN_CHUNKS = {"body": ["Must not come in chunks: send it with Content-Length."]}
+
+
+@pytest.mark.parametrize("body", [b'{"workflow": "nowhere"}', b"{}", b""])
+def test_a_body_in_chunks_is_refused_and_not_taken_for_none(
+    browser: Browser, standin: StandIn, body: bytes
+) -> None:
+    answer = browser.http.generic(
+        "POST", SESSIONS, body, JSON, CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked"
+    )
+    assert_invalid(answer, **IN_CHUNKS)
+    assert_nothing_happened(standin)
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "errors"),
+    [
+        ((b"transfer-encoding", b"chunked"), 400, IN_CHUNKS),
+        ((b"content-length", b"23"), 404, None),  # it was read: there is no such workflow
+    ],
+)
+@pytest.mark.django_db(transaction=True)  # it answers in a thread of its own
+def test_a_body_in_chunks_is_refused_by_an_asynchronous_server_too(
+    ada: User,
+    standin: StandIn,
+    configure: Configure,
+    header: tuple[bytes, bytes],
+    status: int,
+    errors: Any,
+) -> None:
+    configure(AUTHENTICATION_CLASSES=["tests.api.test_access.LetterAuthentication"])
+    answer = async_to_sync(_post_in_pieces)([b'{"workflow": ', b'"nowhere"}'], header, (b"x-letter", b"ada"))
+    assert (answer["status"], answer["body"].get("errors")) == (status, errors)
+    assert_nothing_happened(standin)
+
+
+async def _post_in_pieces(pieces: list[bytes], *headers: tuple[bytes, bytes]) -> Any:
+    declared = [(b"host", b"testserver"), (b"content-type", JSON.encode()), *headers]
+    scope = {"type": "http", "method": "POST", "path": SESSIONS, "query_string": b"", "headers": declared}
+    server: Any = ApplicationCommunicator(ASGIHandler(), scope)  # type: ignore[no-untyped-call]  # as it is
+    for piece in pieces:
+        await server.send_input({"type": "http.request", "body": piece, "more_body": True})
+    await server.send_input({"type": "http.request"})
+    start, rest = await server.receive_output(), await server.receive_output()
+    await server.wait()
+    return {"status": start["status"], "body": json.loads(rest["body"])}
+
+
 def test_a_length_that_cannot_be_is_refused(browser: Browser, standin: StandIn) -> None:
-    answer = browser.http.generic("POST", "/api/chatkit/sessions/", b"{}", JSON, CONTENT_LENGTH="-1")
+    answer = browser.http.generic("POST", SESSIONS, b"{}", JSON, CONTENT_LENGTH="-1")
     assert_error(answer, 400, "invalid", "JSON parse error - Expecting value: line 1 column 1 (char 0)")
     assert_nothing_happened(standin)
 
@@ -173,3 +225,69 @@ def test_a_flood_of_refused_requests_fills_nothing(
     assert_nothing_happened(standin)
     assert len(lines()) == 200
     assert max(map(len, lines())) < 600
+
+
+FLOOD = 50
+# The longest thing that anybody may send along.
+LONGEST = {"current_client_secret": "e" * 4096, "workflow": "default", "x": "y" * 50_000}
+
+
+def flood(browser: Browser, code: str) -> None:
+    """Send many requests, each of which is refused with this code."""
+    answers = [
+        browser("POST", "sessions/", LONGEST, **{"User-Agent": "u" * 5_000, "X-Forwarded-For": "1" * 5_000})
+        for _ in range(FLOOD)
+    ]
+    assert {answer.json()["code"] for answer in answers} == {code}
+
+
+def assert_bounded(lines: list[str], count: int) -> None:
+    assert len(lines) == count
+    assert not [line for line in lines if len(line) > 600]
+
+
+def over_the_hour(ada: User) -> None:
+    session_of(ada)
+
+
+def blocked(ada: User) -> None:
+    PolicyOverride.objects.create(user=ada, is_blocked=True)
+
+
+@pytest.mark.parametrize(("refuse", "code"), [(over_the_hour, "session_limit_reached"), (blocked, "blocked")])
+def test_a_flood_of_an_account_that_gets_nothing_fills_nothing(
+    ada: User,
+    browser: Browser,
+    standin: StandIn,
+    configure: Configure,
+    lines: Callable[[], list[str]],
+    refuse: Callable[[User], None],
+    code: str,
+) -> None:
+    configure(MAX_SESSIONS_PER_HOUR=1)
+    refuse(ada)
+    before = ChatSession.objects.count()
+    flood(browser, code)
+    assert (standin.requests, ChatSession.objects.count()) == ([], before)
+    assert_bounded(lines(), FLOOD)
+
+
+def test_a_flood_of_visitors_fills_no_more_than_their_rate(
+    db: None, standin: StandIn, configure: Configure, lines: Callable[[], list[str]]
+) -> None:
+    configure(ALLOW_ANONYMOUS=True, ANONYMOUS_RATE="1/hour")
+    Browser().issue()
+    issued = len(lines())
+    flood(Browser(), "throttled")
+    assert (len(standin.requests), ChatSession.objects.count()) == (1, 1)
+    assert_bounded(lines()[issued:], FLOOD)
+
+
+@pytest.mark.parametrize("who", ["an account", "a visitor"])
+def test_a_flood_without_the_csrf_token_fills_nothing(
+    ada: User, standin: StandIn, configure: Configure, lines: Callable[[], list[str]], who: str
+) -> None:
+    configure(ALLOW_ANONYMOUS=True)
+    flood(Browser(ada if who == "an account" else None, enforce_csrf_checks=True), "permission_denied")
+    assert_nothing_happened(standin)
+    assert_bounded(lines(), 0)

@@ -5,7 +5,9 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser, User
+from django.test import override_settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -39,6 +41,19 @@ class LetterAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return 'Letter realm="tests"'
+
+
+class Stranger(BaseAuthentication):
+    """A site's own way to let everybody in: with an account for nobody."""
+
+    user: Any = AnonymousUser()
+
+    def authenticate(self, request: Request) -> tuple[Any, None]:
+        return self.user, None
+
+
+class Nobody(Stranger):
+    user = None
 
 
 class OnWeekdays(BasePermission):
@@ -77,7 +92,8 @@ def test_each_endpoint_takes_its_methods_and_no_other(
     browser: Browser, standin: StandIn, path: str, method: str
 ) -> None:
     answer = browser(method, path)
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "private, no-store"
+    assert {"Cookie", "Authorization"} <= set(answer.headers["Vary"].split(", "))
     if method in ALLOWED[path]:
         assert answer.status_code != 405
     else:
@@ -218,6 +234,30 @@ def test_a_visitor_is_protected_from_other_sites_too(
     assert Browser().get("sessions/").json()["data"] == []
 
 
+@pytest.mark.parametrize("authentication", [Stranger, Nobody])
+def test_a_class_that_authenticates_no_account_does_not_switch_csrf_off(
+    db: None, standin: StandIn, configure: Callable[..., None], authentication: type[BaseAuthentication]
+) -> None:
+    configure(ALLOW_ANONYMOUS=True, AUTHENTICATION_CLASSES=[authentication])
+    browser = Browser(enforce_csrf_checks=True)
+    for method, path in ENDPOINTS:
+        if method in {"POST", "DELETE"}:
+            answer = browser(method, path)
+            assert_error(answer, 403, "permission_denied", "CSRF Failed: CSRF cookie not set.")
+    assert standin.requests == []
+    (config,) = Configurations(browser.http.get("/").content.decode()).found
+    answer = browser("POST", "sessions/", {}, **{config["csrfHeader"]: config["csrfToken"]})
+    assert answer.json()["user"].startswith("visitor-")
+
+
+def test_an_account_that_a_header_names_needs_no_csrf_token(
+    ada: User, standin: StandIn, configure: Callable[..., None]
+) -> None:
+    configure(ALLOW_ANONYMOUS=True, AUTHENTICATION_CLASSES=[LetterAuthentication])
+    answer = Browser(enforce_csrf_checks=True)("POST", "sessions/", {}, **{"X-Letter": "ada"})
+    assert (answer.status_code, answer.json()["user"]) == (201, str(ada.pk))
+
+
 def test_the_permissions_of_rest_framework_count_beside_signing_in(
     browser: Browser, standin: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,3 +297,29 @@ def test_no_classes_at_all_is_a_choice_too(
 def test_only_json_is_spoken(browser: Browser) -> None:
     answer = browser("GET", "sessions/", Accept="text/html")
     assert_error(answer, 406, "not_acceptable", "Could not satisfy the request Accept header.")
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+@pytest.mark.parametrize("wanted", ["xml", "api", "html", "<script>"])
+def test_another_format_is_refused_in_our_shape(
+    browser: Browser, standin: StandIn, method: str, path: str, wanted: str
+) -> None:
+    assert_error(browser(method, f"{path}?format={wanted}"), 404, "not_found", "Not found.")
+    assert standin.requests == []
+    assert not ChatSession.objects.exists()
+
+
+def test_the_cache_of_the_site_keeps_nothing(ada: User, bob: User, configure: Callable[..., None]) -> None:
+    configure(AUTHENTICATION_CLASSES=[LetterAuthentication])
+    session = session_of(ada)
+    cached = [
+        "django.middleware.cache.UpdateCacheMiddleware",
+        *settings.MIDDLEWARE,
+        "django.middleware.cache.FetchFromCacheMiddleware",
+    ]
+    with override_settings(MIDDLEWARE=cached):
+        listed = [
+            [row["id"] for row in Browser()("GET", "sessions/", **{"X-Letter": name}).json()["data"]]
+            for name in ("ada", "bob", "ada")
+        ]
+    assert listed == [[session.upstream_id], [], [session.upstream_id]]

@@ -55,7 +55,7 @@ def test_a_session_is_issued(ada: User, browser: Browser, standin: StandIn) -> N
         "workflow_slug": "default",
         "reused": False,
     }
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "private, no-store"
     assert answer.headers["Content-Type"] == JSON
     assert sent(standin) == {"user": str(ada.pk), **PLAIN}
     assert (row.user, row.status, row.upstream_id) == (ada, Status.ACTIVE, upstream["id"])
@@ -256,7 +256,7 @@ def test_a_session_that_is_still_good_is_handed_out_again(browser: Browser, stan
     for name in ("current_client_secret", "currentClientSecret"):
         answer = browser.post("sessions/", {name: issued["client_secret"]})
         assert (answer.status_code, answer.json()) == (200, {**issued, "reused": True})
-        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Cache-Control"] == "private, no-store"
     assert len(standin.requests) == 1
 
 

@@ -23,7 +23,7 @@ def test_a_session_is_shown_without_its_secret(browser: Browser, standin: StandI
     issued = browser.issue()
     answer = browser.get(f"sessions/{issued['id']}/")
     assert (answer.status_code, answer.json()) == (200, {**issued, "client_secret": ""})
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "private, no-store"
 
 
 def test_a_session_shows_as_expired_at_once(ada: User, browser: Browser) -> None:

@@ -49,7 +49,7 @@ def test_the_caller_sees_own_threads_only(
         "last_id": threads[0],
         "has_more": False,
     }
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "private, no-store"
     assert dict(standin.requests[0].query) == {"user": str(ada.pk), "limit": "20", "order": "desc"}
     page = SyncConversationCursorPage[ChatKitThread].model_validate(answer.json(), strict=True)
     assert [thread.id for thread in page.data] == threads[::-1]
@@ -100,7 +100,7 @@ def test_items_are_shown_as_the_api_shows_them(
 def test_a_thread_is_deleted(browser: Browser, standin: StandIn, threads: list[str]) -> None:
     answer = browser("DELETE", f"threads/{threads[0]}/")
     assert (answer.status_code, answer.content) == (204, b"")
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "private, no-store"
     assert threads[0] not in standin.threads
     assert len(standin.threads) == 9
     assert_error(browser("DELETE", f"threads/{threads[0]}/"), 404, "thread_not_found", NO_SUCH_THREAD)

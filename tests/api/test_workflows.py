@@ -67,7 +67,7 @@ def test_the_list_holds_what_the_caller_may_start(browser: Browser, standin: Sta
         "last_id": "sales",
         "has_more": False,
     }
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "private, no-store"
     assert standin.requests == []
 
 

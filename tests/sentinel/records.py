@@ -12,7 +12,7 @@ from .search import Finding, Needles
 
 # Shorter ones, such as the "k" of a test, would be found in any word.
 MIN_LENGTH = 8
-CHANNELS = ("log", "response", "database", "cache", "output")
+CHANNELS = ("log", "response", "database", "cache", "output", "mail")
 # What may be shown after all, by channel, secret and what stands before it.
 LEGITIMATE = {
     # chatkit_standin prints the settings that point a site at it; its made-up key is accepted nowhere else.

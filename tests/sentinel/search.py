@@ -13,6 +13,8 @@ from urllib.parse import quote
 from chatkit_sessions.secret import redact
 
 _PREFIX = 4
+# So many characters of a longer secret are too many: some tracebacks cut long strings off.
+_BEGINNING = 24
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class Needles:
         for prefix, lengths in self._lengths.items():
             position = text.find(prefix)
             while position >= 0:
-                for length in lengths:
+                for length in sorted(lengths, reverse=True):
                     if found := self._forms.get(text[position : position + length]):
                         yield position, *found
+                        break  # a whole secret is not its beginning as well
                 position = text.find(prefix, position + 1)
 
 
@@ -63,6 +66,8 @@ def forms(secret: str) -> Iterator[tuple[str, str]]:
     """Yield the ways to write a secret, each with its name; those that change nothing come first."""
     raw = secret.encode()
     yield "plain", secret
+    if len(secret) > _BEGINNING:
+        yield "beginning", secret[:_BEGINNING]
     yield "URL", quote(secret, safe="")
     yield "HTML", html.escape(secret)
     yield "JSON", json.dumps(secret)[1:-1]

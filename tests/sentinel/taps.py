@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.core.mail.backends.locmem import EmailBackend
 from django.core.management.base import OutputWrapper
 from django.test.client import AsyncClientHandler, ClientHandler
 from django.urls import Resolver404, resolve
@@ -50,6 +51,7 @@ class Taps:
         for handler in (ClientHandler, AsyncClientHandler):
             patch.setattr(handler, "__call__", _tapped(handler.__call__, self))
         self._watch_output(patch)
+        self._watch_mail(patch)
 
     def response(self, request: Any, response: Any) -> None:
         """Write a response down: all but the one secret that an answer to POST sessions/ is made for."""
@@ -144,6 +146,17 @@ class Taps:
         patch.setattr(OutputWrapper, "write", command_writes)
         patch.setattr(pytest.CaptureFixture, "readouterr", test_reads)
         patch.setattr(subprocess.Popen, "communicate", child_ends)
+
+    def _watch_mail(self, patch: pytest.MonkeyPatch) -> None:
+        """Watch what is mailed, before it is encoded."""
+        send = EmailBackend.send_messages
+
+        def backend_sends(backend: EmailBackend, messages: Any) -> Any:
+            for message in messages:
+                self.records.write("mail", repr(vars(message)))
+            return send(backend, messages)
+
+        patch.setattr(EmailBackend, "send_messages", backend_sends)
 
 
 def _issues(request: Any) -> bool:

@@ -77,6 +77,13 @@ def test_values_of_state_variables_are_never_kept() -> None:
     }
 
 
+@pytest.mark.parametrize("secret", ["plainsecret", "plain\x00secret"])
+@pytest.mark.parametrize("repeated", ["plainsecret", "plain\x00secret", "plainsecr\x00et"])
+def test_a_secret_is_not_kept_in_pieces_either(secret: str, repeated: str) -> None:
+    kept = response(client_secret=secret, extra={f"x {repeated}": [f"{repeated} y"]})
+    assert kept == {**KNOWN, "extra": {"x [removed]": ["[removed] y"]}}
+
+
 def test_a_known_field_that_is_too_long_goes_alone() -> None:
     kept = response(chatkit_configuration={"notes": "x" * 70_000})
     assert kept == {key: value for key, value in KNOWN.items() if key != "chatkit_configuration"}

@@ -198,7 +198,7 @@ def test_of_the_apis_address_no_password_is_shown() -> None:
         (
             requests.ConnectionError("it broke"),
             "network",
-            "There is no connection to api.example.com: ConnectionError.",
+            "There is no connection to api.example.com: it broke.",
         ),
         (
             ProxyError("Cannot connect", OSError("Tunnel connection failed: 407 Authentication Required")),

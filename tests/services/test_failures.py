@@ -268,6 +268,21 @@ def test_a_session_that_cannot_be_settled_is_withdrawn(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_secret_that_is_withheld_is_not_logged_either(
+    issue: Issue, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even one that looks like nothing."""
+    body = {**ANSWER, "client_secret": "plainsecret"}
+    api.misbehave(Fault(body=body, headers={"x-request-id": "req_plainsecret"}), path="/chatkit/sessions")
+    with settling_fails(), pytest.raises(StorageUnavailable):
+        issue()
+    assert caplog.records[0].getMessage() == (
+        f"Session {ChatSession.objects.get().reference} was issued (cksess_1, request id "
+        "'req_[removed]') but could not be settled; its secret is withheld."
+    )
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_withdrawal_that_fails_is_logged(issue: Issue, api: Api, caplog: pytest.LogCaptureFixture) -> None:
     api.misbehave(Fault(status=500), path="*/cancel")
     with settling_fails(), pytest.raises(StorageUnavailable):
