@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -27,14 +28,26 @@ SLOW = 1.0
 FULL_RETRY_AFTER = 1.0
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Place:
+    """One that is taken.
+
+    Attributes:
+        since: when it was, on the monotonic clock.
+        for_session: whether for issuing a session.
+    """
+
+    since: float
+    for_session: bool
+
+
 class Places:
     """The places of this process, for workers that wait for the API."""
 
     def __init__(self) -> None:
-        # When each place was taken, on the monotonic clock.
-        self._taken: dict[object, float] = {}
+        self._taken: set[Place] = set()
         self._change = threading.Condition()
-        # How long the last call took, in seconds; before there was one, nobody is refused for want of it.
+        # How long the last session took, in seconds; before there was one, nobody is refused for want of it.
         self._last = PATIENCE / 2
         # The addresses at which the last session could not be had.
         self.failing: set[str] = set()
@@ -42,7 +55,7 @@ class Places:
     def is_hopeless(self, number: int, base_url: str) -> bool:
         """Return whether so many places are taken and none is soon to become free for this address."""
         with self._change:
-            return len(self._taken) >= number and self._is_stuck(base_url)
+            return len(self._taken) >= number and self._is_stuck(base_url, for_session=True)
 
     def is_full(self, number: int) -> bool:
         """Return whether so many places are taken."""
@@ -50,33 +63,37 @@ class Places:
             return len(self._taken) >= number
 
     @contextmanager
-    def taken(self, number: int, base_url: str, *, wait: float) -> Iterator[None]:
+    def taken(self, number: int, base_url: str, *, wait: float, for_session: bool = False) -> Iterator[None]:
         """Hold one of so many places; wait for one so many seconds, as long as they change hands quickly.
 
         Raises:
             APIConnectionError: none became free.
         """
-        place = object()
         until = time.monotonic() + wait
         with self._change:
             while len(self._taken) >= number:
-                if self._is_stuck(base_url) or time.monotonic() >= until:
+                if self._is_stuck(base_url, for_session=for_session) or time.monotonic() >= until:
                     raise APIConnectionError("Too many requests of this process wait for the API already.")
-                self._change.wait(min(until, self._stuck_from()) - time.monotonic())
-            self._taken[place] = time.monotonic()
+                self._change.wait(min(until, self._stuck_from(for_session)) - time.monotonic())
+            place = Place(since=time.monotonic(), for_session=for_session)
+            self._taken.add(place)
         try:
             yield
         finally:
             with self._change:
-                self._last = time.monotonic() - self._taken.pop(place)
+                self._taken.remove(place)
+                if for_session:
+                    self._last = time.monotonic() - place.since
                 # All: some wait for one of fewer places than others do, and it may not be free for them.
                 self._change.notify_all()
 
-    def _is_stuck(self, base_url: str) -> bool:
-        return base_url in self.failing or self._stuck_from() <= time.monotonic()
+    def _is_stuck(self, base_url: str, *, for_session: bool) -> bool:
+        return base_url in self.failing or self._stuck_from(for_session) <= time.monotonic()
 
-    def _stuck_from(self) -> float:
-        return min(self._taken.values()) + max(SLOW, 2 * self._last)
+    def _stuck_from(self, for_session: bool) -> float:
+        # Some places nobody but sessions may take: whatever hangs in the others keeps none of them waiting.
+        since = [place.since for place in self._taken if place.for_session or not for_session]
+        return min(since, default=math.inf) + max(SLOW, 2 * self._last)
 
 
 _places = Places()
@@ -128,7 +145,7 @@ class IssuingPass:
             if number is None:
                 return self._counted(ask)
             wait = min(PATIENCE, self.settings.deadline)
-            with _places.taken(number, self.base_url, wait=wait):
+            with _places.taken(number, self.base_url, wait=wait, for_session=True):
                 return self._counted(ask)
         finally:
             self.give_back()

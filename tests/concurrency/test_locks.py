@@ -17,7 +17,7 @@ from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import SessionRefused, StorageUnavailable
 from chatkit_sessions.identity import resolve_identity
 from chatkit_sessions.models import ChatSession, LimitLock
-from chatkit_sessions.services import IssuedSession, cancel_session, issue_session, limits, reserve
+from chatkit_sessions.services import IssuedSession, cancel_session, issue_session, limits, reserve, storage
 from chatkit_sessions.services.order import place_order
 from chatkit_sessions.standin import Fault, StandIn
 from chatkit_sessions.visitors import address_digest
@@ -157,7 +157,7 @@ def test_a_deadlock_is_lost_by_nobody(site: StandIn, rf: RequestFactory) -> None
     assert lost == []
     assert session.status == "active"
     # The database gave our transaction up, and we began again; on a slow machine perhaps more than once.
-    assert 2 <= attempts.call_count <= reserve.ATTEMPTS
+    assert 2 <= attempts.call_count <= storage.ATTEMPTS
 
 
 def visit(request: HttpRequest) -> str:

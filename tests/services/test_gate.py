@@ -34,13 +34,13 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Places:
 def take(places: Places) -> Iterator[Callable[[], None]]:
     """Take a place for the rest of the test."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(places.taken(1_000, "", wait=0))
+        yield lambda: stack.enter_context(places.taken(1_000, "", wait=0, for_session=True))
 
 
 @pytest.fixture
 def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call that has begun is slow at once."""
-    monkeypatch.setattr(gate.Places, "_stuck_from", lambda places: 0.0)
+    monkeypatch.setattr(gate.Places, "_stuck_from", lambda places, for_session: 0.0)
 
 
 def leave(api: Api) -> IssuingPass:
@@ -86,7 +86,7 @@ def test_half_of_the_places_are_for_sessions_alone(
     with pytest.raises(UpstreamUnavailable) as caught:
         conversations(user=user).list()
     assert caught.value.retry_after == FULL_RETRY_AFTER
-    monkeypatch.setattr(gate.Places, "_stuck_from", lambda places: 0.0)
+    monkeypatch.setattr(gate.Places, "_stuck_from", lambda places, for_session: 0.0)
     cancel_session(first)  # it would wait, if calls were quick
     assert (first.status, first.cancel_requested_at is None) == ("cancelled", False)
     # What no worker waits for takes no place.
@@ -154,13 +154,35 @@ def test_a_call_that_takes_more_than_a_second_is_waited_for(places: Places, api:
 
 
 def test_a_call_that_takes_much_longer_than_the_last_one_is_not_waited_for(places: Places, api: Api) -> None:
-    with places.taken(1, api.base_url, wait=0):
+    def session() -> Any:
+        return places.taken(1, api.base_url, wait=PATIENCE, for_session=True)
+
+    with session():
         pass
     began = time.monotonic()
-    behind = places.taken(1, api.base_url, wait=PATIENCE)
-    with places.taken(1, api.base_url, wait=0), pytest.raises(APIConnectionError), behind:
+    with session(), pytest.raises(APIConnectionError), session():
         pass
     assert gate.SLOW <= time.monotonic() - began < PATIENCE
+
+
+def test_whatever_else_hangs_refuses_no_session(
+    places: Places, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are places for sessions alone, and those change hands."""
+    monkeypatch.setattr(gate, "SLOW", 0.0)
+
+    def session(wait: float) -> Any:
+        return places.taken(2, api.base_url, wait=wait, for_session=True)
+
+    with session(0):
+        pass  # quickly
+    with places.taken(1, api.base_url, wait=0):
+        time.sleep(0.05)
+        assert not places.is_hopeless(1, api.base_url)
+        with session(0):
+            time.sleep(0.05)
+            # This one is slow itself.
+            assert places.is_hopeless(2, api.base_url)
 
 
 @pytest.mark.parametrize("api_hangs", [False, True])
@@ -215,7 +237,7 @@ def test_the_wait_is_bounded(
 def test_who_loses_the_race_for_a_place_leaves_a_failed_row(
     places: Places, api: Api, issue: Issue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken(number: int, base_url: str, *, wait: float) -> Any:
+    def taken(number: int, base_url: str, **options: Any) -> Any:
         raise APIConnectionError("Too many requests of this process wait for the API already.")
 
     monkeypatch.setattr(places, "taken", taken)
