@@ -18,21 +18,30 @@ from . import conf
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report everything wrong in CHATKIT_SESSIONS and the environment; a secret's value is never shown."""
     settings, problems = conf.read()
-    messages: list[CheckMessage] = [
-        Error(
-            problem.message,
-            hint=f"See the settings table in the README; every key of {conf.NAME} is optional.",
-            id="chatkit_sessions.E001" if problem.unknown else "chatkit_sessions.E002",
-        )
-        for problem in problems
-    ]
+    # A key that is not valid is not missing.
+    missing = [] if any(map(_is_key, problems)) else _missing_key(settings)
     return [
-        *messages,
+        *map(_as_error, problems),
         *_missing_app(),
-        *_missing_key(settings),
+        *missing,
         *_plain_http(settings),
         *_personal_identifier(settings),
     ]
+
+
+def _as_error(problem: conf.Problem) -> CheckMessage:
+    hint = f"See the settings table in the README; every key of {conf.NAME} is optional."
+    if _is_key(problem):
+        hint = "A key is one string: remove spaces and line ends from it."
+    return Error(
+        problem.message,
+        hint=hint,
+        id="chatkit_sessions.E001" if problem.unknown else "chatkit_sessions.E002",
+    )
+
+
+def _is_key(problem: conf.Problem) -> bool:
+    return problem.field.rstrip('"]').endswith("API_KEY")
 
 
 def _missing_app() -> Iterator[CheckMessage]:
@@ -54,18 +63,26 @@ def _missing_key(settings: conf.Settings) -> Iterator[CheckMessage]:
 
 
 def _plain_http(settings: conf.Settings) -> Iterator[CheckMessage]:
-    addresses = [(conf.setting_name("BASE_URL"), settings.base_url)]
+    if host := _overheard(settings.base_url):
+        yield _sent_openly(conf.source_of("BASE_URL"), host)
     for name, entry in settings.credentials.items():
-        if "BASE_URL" in entry:
-            addresses.append((f"{conf.setting_name('CREDENTIALS')}[{name!r}].BASE_URL", entry["BASE_URL"]))
-    for field, address in addresses:
-        parts = urlsplit(address)
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            yield Warning(
-                f"{field} sends the API key over plain http to {parts.hostname}.",
-                hint="Begin the address with https://.",
-                id="chatkit_sessions.W002",
-            )
+        if host := _overheard(entry.get("BASE_URL", "")):
+            yield _sent_openly(f"{conf.setting_name('CREDENTIALS')}[{name!r}].BASE_URL", host)
+
+
+def _overheard(address: str) -> str:
+    """Return the host to which an address sends without encryption; "" where it is none or this machine."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    return host if parts.scheme == "http" and not _is_loopback(host) else ""
+
+
+def _sent_openly(field: str, host: str) -> CheckMessage:
+    return Warning(
+        f"{field} sends the API key over plain http to {host}.",
+        hint="Begin the address with https://.",
+        id="chatkit_sessions.W002",
+    )
 
 
 def _personal_identifier(settings: conf.Settings) -> Iterator[CheckMessage]:

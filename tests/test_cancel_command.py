@@ -2,6 +2,7 @@ import builtins
 import io
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,13 +12,18 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.test import override_settings
 
+from chatkit_sessions.management.commands import chatkit_cancel
 from chatkit_sessions.models import ChatSession
-from chatkit_sessions.services import cancel, issue_session
+from chatkit_sessions.services import issue_session
 from chatkit_sessions.standin import Fault, StandIn
+from tests.services.conftest import database_fails_at
 
 pytestmark = pytest.mark.django_db
 
-QUEUED = "The queued ones are cancelled here; run chatkit_reconcile to tell the API of them.\n"
+QUEUED = (
+    "The queued ones are over here as well, but the API has not been told of them yet: "
+    "chatkit_reconcile tries again, and chatkit_doctor says what is in the way.\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +118,34 @@ def test_on_a_terminal_it_asks_first(monkeypatch: pytest.MonkeyPatch, answer: st
     assert ChatSession.objects.running().count() == left
 
 
+@pytest.mark.parametrize(("answer", "left"), [("J", 0), ("ja", 0), ("y", 0), ("yes", 0), ("n", 3)])
+def test_a_terminal_may_be_answered_in_its_language_or_in_english(
+    monkeypatch: pytest.MonkeyPatch, answer: str, left: int
+) -> None:
+    monkeypatch.setattr(chatkit_cancel, "_", lambda text: {"y yes": "j ja"}.get(text, text))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(builtins, "input", lambda question: answer)
+    with nullcontext() if not left else pytest.raises(CommandError):
+        said(all=True)
+    assert ChatSession.objects.running().count() == left
+
+
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, EOFError])
+def test_whoever_leaves_the_question_cancels_nothing(
+    monkeypatch: pytest.MonkeyPatch, leaving: type[BaseException]
+) -> None:
+    def leave(question: str) -> str:
+        raise leaving
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(builtins, "input", leave)
+    out = io.StringIO()
+    with pytest.raises(CommandError, match=r"^Nothing was cancelled\.$"):
+        call_command("chatkit_cancel", all=True, stdout=out)
+    assert out.getvalue() == "\n"  # the complaint does not stand behind the question
+    assert ChatSession.objects.running().count() == 3
+
+
 @pytest.mark.parametrize(("terminal", "noinput"), [(False, False), (True, True)])
 def test_elsewhere_or_when_told_it_asks_nothing(
     monkeypatch: pytest.MonkeyPatch, terminal: bool, noinput: bool
@@ -130,14 +164,34 @@ def test_elsewhere_or_when_told_it_asks_nothing(
         (["--workflow", "suport"], "There is no workflow 'suport'. There are: default, support."),
         (["--all", "--seconds", "soon"], "argument --seconds: must be a number from 0 to 86400, not 'soon'."),
         (["--all", "--seconds", "-1"], "argument --seconds: must be a number from 0 to 86400, not '-1'."),
-        (["--all", "--reason", "x" * 256], "reason: must be at most 255 characters, not 256."),
+        (
+            ["--identifier", "bob's"],
+            'There is no session of "bob\'s". Write it as it is stored, prefix included.',
+        ),
+        (["--all", "--reason", "x" * 256], "argument --reason: must be at most 255 characters, not 256."),
     ],
 )
 def test_what_is_not_understood_ends_nothing(arguments: list[str], message: str) -> None:
     with pytest.raises(CommandError) as caught:
         call_command("chatkit_cancel", *arguments)
-    assert message in str(caught.value)
+    assert str(caught.value).removeprefix("Error: ") == message
     assert ChatSession.objects.running().count() == 3
+
+
+def test_the_longest_reason_is_kept() -> None:
+    call_command("chatkit_cancel", "--user", "bob", "--reason", "x" * 255, stdout=io.StringIO())
+    assert ChatSession.objects.filter(end_reason="x" * 255).count() == 1
+
+
+def test_a_reason_that_no_parser_has_seen_is_refused_too() -> None:
+    with pytest.raises(CommandError, match=r"^reason: must be at most 255 characters, not 256\.$"):
+        said(all=True, reason="x" * 256)
+    assert ChatSession.objects.running().count() == 3
+
+
+def test_an_identifier_whose_sessions_are_over_is_not_unknown() -> None:
+    said(all=True)
+    assert said(identifier="demo-bob's") == "0 sessions are running.\n"
 
 
 def test_without_any_input_it_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,10 +208,9 @@ def test_a_database_without_tables_is_told() -> None:
     assert str(caught.value) == "The database failed: no such table\nRun migrate, and check the database."
 
 
-def test_a_failing_database_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: Any, **kwargs: Any) -> bool:
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(cancel, "end_here", fail)
-    with pytest.raises(CommandError, match="could not be recorded"):
+def test_a_failing_database_is_told() -> None:
+    with database_fails_at("UPDATE", "ended_at"), pytest.raises(CommandError) as caught:
         said(all=True)
+    assert str(caught.value) == (
+        "The end of the chat could not be recorded. Try again in a moment. Those ended by then stay so."
+    )

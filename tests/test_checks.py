@@ -43,18 +43,53 @@ def test_an_unknown_key_is_an_error_with_a_hint() -> None:
     ]
 
 
-def test_every_wrong_value_is_an_error_that_shows_no_secret() -> None:
-    messages = found(API_KEY=f"{KEY}\n", DEADLINE=0, CREDENTIALS={"eu": {"API_KEY": f" {KEY}"}})
-    visible = "must be a string of visible ASCII characters, not one with spaces or other characters."
-    assert [message for message in messages if message.id == "chatkit_sessions.E002"] == [
+def test_every_wrong_value_is_an_error() -> None:
+    assert found(DEADLINE=0, MAX_RETRIES=-1) == [
         checks.Error(text, hint=HINT, id="chatkit_sessions.E002")
         for text in (
-            f'CHATKIT_SESSIONS["API_KEY"] {visible}',
-            f"CHATKIT_SESSIONS[\"CREDENTIALS\"]['eu'].API_KEY {visible}",
+            'CHATKIT_SESSIONS["MAX_RETRIES"] must be an integer from 0 to 10, not -1.',
             'CHATKIT_SESSIONS["DEADLINE"] must be a number of seconds above 0 and up to 86400, not 0.',
         )
     ]
+
+
+MALFORMED = "must be a string of visible ASCII characters, not one with spaces or other characters."
+
+
+@pytest.mark.parametrize(
+    ("values", "variable", "message"),
+    [
+        ({"API_KEY": f"{KEY}\n"}, None, f'CHATKIT_SESSIONS["API_KEY"] {MALFORMED}'),
+        (
+            {"CREDENTIALS": {"my eu": {"API_KEY": f" {KEY}"}}},
+            None,
+            f"CHATKIT_SESSIONS[\"CREDENTIALS\"]['my eu'].API_KEY {MALFORMED}",
+        ),
+        ({}, "OPENAI_API_KEY", f"OPENAI_API_KEY {MALFORMED}"),
+        ({}, "CHATKIT_OPENAI_API_KEY", f"CHATKIT_OPENAI_API_KEY {MALFORMED}"),
+    ],
+)
+def test_a_malformed_key_is_one_error_with_its_cure_and_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], variable: str | None, message: str
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv(variable, f"{KEY} {KEY}")
+    with override_settings(CHATKIT_SESSIONS=values):
+        messages = check_settings(None)
+    assert messages == [
+        checks.Error(
+            message,
+            hint="A key is one string: remove spaces and line ends from it.",
+            id="chatkit_sessions.E002",
+        )
+    ]
     assert KEY not in repr(messages)
+
+
+@pytest.mark.parametrize("values", [{"API_KEYS": KEY}, {"CREDENTIALS": {"eu": {"API_KEYS": KEY}}}])
+def test_a_mistyped_name_of_the_key_leaves_it_missing(values: dict[str, Any]) -> None:
+    with override_settings(CHATKIT_SESSIONS=values):
+        assert [message.id for message in check_settings(None)][1:] == ["chatkit_sessions.W001"]
 
 
 def test_settings_that_are_no_dict_are_an_error() -> None:
@@ -161,7 +196,16 @@ def test_https_and_this_machine_are_no_matter(address: str) -> None:
 
 def test_the_environments_address_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://api.example.org/v1")
-    assert [message.id for message in found()] == ["chatkit_sessions.W002"]
+    [message] = found()
+    assert message.msg == "OPENAI_BASE_URL sends the API key over plain http to api.example.org."
+    assert message.id == "chatkit_sessions.W002"
+
+
+def test_an_address_in_the_environment_that_cannot_be_read_is_one_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "$OPENAI_BASE_URL")
+    assert [message.msg for message in found()] == ["OPENAI_BASE_URL refers to itself."]
 
 
 @pytest.mark.parametrize(

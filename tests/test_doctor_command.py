@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command, load_command_class
 from django.db import OperationalError, connection
+from django.http import HttpRequest, HttpResponse
 
 from chatkit_sessions.models import ChatSession, PolicyOverride
 from chatkit_sessions.services import issue_session
@@ -73,13 +75,54 @@ def test_it_says_that_a_session_can_be_had(standin: StandIn) -> None:
 
 def test_the_verdict_comes_last_with_the_row(standin: StandIn, settings: Any, tmp_path: Path) -> None:
     settings.CACHES = {"default": {"BACKEND": f"{FILES}.FileBasedCache", "LOCATION": str(tmp_path)}}
-    assert (
-        said().splitlines()[-1] == f"The chat works. The audit row is {ChatSession.objects.get().reference}."
-    )
+    last = said().splitlines()[-1]
+    row = ChatSession.objects.get()
+    assert last == f"Sessions can be created and cancelled. The audit row is {row.reference}."
     settings.CACHES = {"default": {"BACKEND": f"{DUMMY}.DummyCache"}}
     last = said().splitlines()[-1]
     row = ChatSession.objects.latest("pk")
-    assert last == f"The chat works; 1 warning. The audit row is {row.reference}."
+    assert last == f"Sessions can be created and cancelled; 1 warning. The audit row is {row.reference}."
+
+
+def blanks_the_frame(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
+    """Send a header that leaves the chat blank."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response["Cross-Origin-Embedder-Policy"] = "require-corp"
+        return response
+
+    return respond
+
+
+def test_where_sessions_can_be_had_and_something_else_is_wrong_the_verdict_says_both(
+    standin: StandIn, settings: Any
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": f"{DUMMY}.DummyCache"}}
+    settings.MIDDLEWARE = [f"{__name__}.blanks_the_frame"]
+    _text, error = complaint()
+    reference = ChatSession.objects.get().reference
+    assert error == (
+        f"Sessions can be created and cancelled; 1 error, 1 warning. The audit row is {reference}."
+    )
+
+
+def test_where_a_session_could_not_be_cancelled_the_verdict_says_so(standin: StandIn, settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": f"{DUMMY}.DummyCache"}}
+    standin.misbehave(Fault(status=403), times=2, path="/chatkit/sessions/*/cancel")
+    text, error = complaint()
+    row = ChatSession.objects.get()
+    margin = " " * len("error    permission  ")
+    assert (
+        f"note     session     The session {row} was created, but the API could not be told of its end.\n"
+        f"{margin}-> It ends by itself, and chatkit_reconcile tries to tell the API until then.\n"
+        "error    permission  The API does not permit this (403): The stand-in was told to answer 403.\n"
+        f"{margin}-> Let the key write ChatKit sessions at "
+    ) in text
+    assert error == (
+        "A session could be created, but not cancelled; 1 error, 1 warning. "
+        f"The audit row is {row.reference}."
+    )
 
 
 def test_it_tries_the_workflow_that_is_named() -> None:
@@ -97,13 +140,21 @@ def test_it_names_cause_cure_and_row(standin: StandIn, settings: Any) -> None:
         "                     -> Let the key write ChatKit sessions at "
     ) in text
     reference = ChatSession.objects.get().reference
-    assert error == f"The chat does not work: 1 error, 1 warning. The audit row is {reference}."
+    assert error == f"No session could be had; 1 error, 1 warning. The audit row is {reference}."
 
 
 def test_without_an_attempt_there_is_no_row_to_name() -> None:
     with pointed_at(API_KEY=None, TIMEOUTS=1):
         _text, error = complaint()
-    assert error.startswith("The chat does not work: 1 error, ")
+    assert error.startswith("No session was tried; 1 error, ")
+    assert "row" not in error
+
+
+def test_a_session_that_was_refused_here_has_no_row_to_name() -> None:
+    with pointed_at(MAX_SESSIONS_PER_HOUR=1):
+        said()
+        _text, error = complaint()
+    assert error.startswith("No session could be had; 1 error")
     assert "row" not in error
 
 
@@ -187,7 +238,7 @@ def test_as_a_program_it_exits_with_1_and_prints_one_object() -> None:
     told = json.loads(ended.stdout)
     errors = [finding["check"] for finding in told["findings"] if finding["level"] == "error"]
     assert errors == ["settings", "migrations"]
-    assert re.fullmatch(r"CommandError: The chat does not work: 2 errors(, 1 warning)?\.\n", ended.stderr)
+    assert re.fullmatch(r"CommandError: No session was tried; 2 errors(, 1 warning)?\.\n", ended.stderr)
 
 
 def test_where_the_site_has_no_place_for_the_log_it_is_not_shown(

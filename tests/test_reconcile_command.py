@@ -44,6 +44,12 @@ def test_it_says_what_is_still_due(standin: StandIn) -> None:
     assert said() == "cancellations told: 2.\n"
 
 
+@pytest.mark.usefixtures("left_open")
+def test_without_verbosity_it_settles_and_says_nothing() -> None:
+    assert said(verbosity=0) == ""
+    assert said() == "There was nothing to settle.\n"
+
+
 def test_a_failing_database_is_told() -> None:
     def run(*args: Any) -> Any:
         raise OperationalError("no such table")

@@ -9,15 +9,17 @@ from typing import Any
 import chatkit_sessions
 
 ROOT = Path(chatkit_sessions.__file__).parent
-FUNCTIONS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
+# How many of their arguments name a text: those with a context have it before the text.
+FUNCTIONS = {"_": 1, "gettext": 1, "gettext_lazy": 1, "ngettext": 1, "ngettext_lazy": 1, "pgettext_lazy": 2}
 
 
 def texts(path: Path) -> Iterator[str]:
     """Yield the texts that a file has translated; of one with a plural, the singular."""
     calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
     for call in calls:
-        if isinstance(call.func, ast.Name) and call.func.id in FUNCTIONS:
-            yield from (str(text.value) for text in call.args[:1] if isinstance(text, ast.Constant))
+        named = call.args[: FUNCTIONS.get(call.func.id, 0)] if isinstance(call.func, ast.Name) else []
+        if named and all(isinstance(text, ast.Constant) for text in named):
+            yield "\x04".join(ast.literal_eval(text) for text in named)
 
 
 def test_every_text_has_its_german_words() -> None:

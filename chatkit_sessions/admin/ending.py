@@ -9,8 +9,9 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import ModelAdmin
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
@@ -19,6 +20,8 @@ from django.utils.translation import gettext_lazy as _
 from chatkit_sessions.exceptions import ChatKitSessionsError
 from chatkit_sessions.models import ChatSessionQuerySet
 from chatkit_sessions.services import BulkCancellation, cancel_sessions
+
+from .pages import page_context
 
 # Sessions named on the page that asks; beyond that it says how many more there are.
 SHOWN = 50
@@ -39,9 +42,7 @@ def ask_or_end(
         return None
     count = running.count()
     context = {
-        **model_admin.admin_site.each_context(request),
-        "title": _("Cancel chat sessions"),
-        "opts": model_admin.opts,
+        **page_context(model_admin, request, title=_("Cancel chat sessions")),
         "action": action,
         **_selection(request, selected),
         "running": running.select_related("user")[:SHOWN],
@@ -81,13 +82,28 @@ def report(request: HttpRequest, result: BulkCancellation) -> None:
         messages.success(request, text % {"n": result.ended})
     else:
         text = gettext(
-            "%(summary)s. The queued ones are cancelled here, but the API could not be told yet: "
-            "chatkit_reconcile tells it."
+            "The queued ones are over here as well, but the API has not been told of them yet: "
+            "chatkit_reconcile tries again, and chatkit_doctor says what is in the way."
         )
-        messages.warning(request, text % {"summary": result.summary})
+        messages.warning(request, f"{result.summary}. {text}")
 
 
-class EndRunningSessionsMixin:
+class CommittingMixin:
+    """A list whose actions end sessions: what they do is committed as they go.
+
+    In one transaction around the request, ten thousand sessions would be locked until its end, and nobody
+    could be told truthfully of how many the API knows by then.
+    """
+
+    @transaction.non_atomic_requests
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list, or carry out an action."""
+        return super().changelist_view(request, extra_context)  # type: ignore[misc,no-any-return]  # ModelAdmin's
+
+
+class EndRunningSessionsMixin(CommittingMixin):
     """An action that ends the running sessions which the selected objects speak of."""
 
     # Given by the admin: the sessions that the selected objects speak of.

@@ -24,6 +24,7 @@ from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, PolicyOver
 from chatkit_sessions.services import explain_policy
 
 from .ending import EndRunningSessionsMixin
+from .pages import page_context
 
 
 def _can_be_searched(admin_site: admin.AdminSite, model: Any, request: HttpRequest) -> bool:
@@ -153,11 +154,12 @@ class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: i
             if override.user_id:
                 who = Q(user=override.user_id)
             elif hasattr(get_user_model(), "groups"):
-                who = Q(user__groups=override.group_id)
+                # Not user__groups: MySQL changes no rows that it finds by way of their own table.
+                who = Q(user__in=get_user_model()._base_manager.filter(groups=override.group_id).values("pk"))
             else:  # a user model need not have groups
                 continue
             spoken_of |= who & (Q(workflow_slug=override.workflow_slug) if override.workflow_slug else Q())
-        return ChatSession.objects.filter(pk__in=ChatSession.objects.filter(spoken_of).values("pk"))
+        return ChatSession.objects.filter(spoken_of)
 
     def get_urls(self) -> list[URLPattern]:
         """Add the page that explains the effective policy."""
@@ -170,12 +172,9 @@ class PolicyOverrideAdmin(EndRunningSessionsMixin, admin.ModelAdmin):  # type: i
             raise PermissionDenied
         form = EffectivePolicyForm(request.GET or None, admin_site=self.admin_site, request=request)
         context = {
-            **self.admin_site.each_context(request),
-            "title": _("Effective policy"),
-            "opts": self.opts,
+            **page_context(self, request, title=_("Effective policy")),
             "form": form,
             "media": self.media + form.media,
-            "now": timezone.now(),
         }
         if form.is_valid():
             user = form.cleaned_data["user"]

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -16,7 +17,10 @@ from django.utils.translation import gettext_lazy as _
 from chatkit_sessions.models import ChatSession, Status, known_slugs
 from chatkit_sessions.policy import describe_policy
 
-from .ending import ask_or_end
+from .ending import CommittingMixin, ask_or_end
+
+# Beside the statuses: value and words for one of whose end the API has yet to be told.
+DUE = ("due", _("cancelled, API not told yet"))
 
 
 class ShownStatusFilter(admin.SimpleListFilter):
@@ -26,13 +30,16 @@ class ShownStatusFilter(admin.SimpleListFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Offer every status."""
-        return list(Status.choices)
+        """Offer every status, and what is left to do of the cancelled ones."""
+        return [*Status.choices, DUE]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ChatSession]) -> QuerySet[ChatSession]:
         """Narrow the list."""
+        sessions: Any = queryset
         value = self.value()
-        return queryset.shown_as(value) if value in Status.values else queryset  # type: ignore[attr-defined]  # ChatSessionQuerySet
+        if value in Status.values:
+            sessions = sessions.shown_as(value)
+        return sessions.due() if value == DUE[0] else sessions  # type: ignore[no-any-return]  # ChatSessionQuerySet
 
 
 class WorkflowFilter(admin.SimpleListFilter):
@@ -51,16 +58,16 @@ class WorkflowFilter(admin.SimpleListFilter):
 
 
 @admin.register(ChatSession)
-class ChatSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class ChatSessionAdmin(CommittingMixin, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
     """Sessions as they were issued; nobody adds, changes or deletes one here."""
 
     list_display = (
         "created_at",
         "person",
+        "status_and_error",
         "workflow_slug",
-        "shown_status",
+        # Narrow screens cut off from here on.
         "expires_at",
-        "error_code",
         "public_id",
     )
     list_filter = (ShownStatusFilter, WorkflowFilter)
@@ -142,8 +149,17 @@ class ChatSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic i
 
     @admin.display(description=_("status"), ordering="status")
     def shown_status(self, session: ChatSession) -> Any:
-        """Show the status of this moment."""
+        """Show the status of this moment, and of a cancelled one whether the API has yet to be told."""
+        is_due = session.cancel_requested_at is not None and session.expires_at > timezone.now()
+        if session.status == Status.CANCELLED and is_due:
+            return DUE[1]
         return session.get_shown_status_display()
+
+    @admin.display(description=_("status"), ordering="status")
+    def status_and_error(self, session: ChatSession) -> str:
+        """Show the status of this moment, and of one that failed the reason."""
+        status = str(self.shown_status(session))
+        return f"{status}: {session.error_code}" if session.error_code else status
 
     @admin.display(description=_("resolved values"))
     def policy_table(self, session: ChatSession) -> SafeString:

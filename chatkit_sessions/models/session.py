@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from chatkit_sessions import bounds, rules
 
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Status(models.TextChoices):
-    """Where a session is in its life."""
+    """Where a session is in its life. The words have a context: Django translates some for its own use."""
 
-    PENDING = "pending", _("pending")
-    ACTIVE = "active", _("active")
-    EXPIRED = "expired", _("expired")
-    CANCELLED = "cancelled", _("cancelled")
-    FAILED = "failed", _("failed")
-    LOST = "lost", _("lost")
+    PENDING = "pending", pgettext_lazy("session", "pending")
+    ACTIVE = "active", pgettext_lazy("session", "active")
+    EXPIRED = "expired", pgettext_lazy("session", "expired")
+    CANCELLED = "cancelled", pgettext_lazy("session", "cancelled")
+    FAILED = "failed", pgettext_lazy("session", "failed")
+    LOST = "lost", pgettext_lazy("session", "lost")
 
 
 # The states of a session that was issued: the API gave a secret for it.

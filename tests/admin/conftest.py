@@ -5,7 +5,10 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-QUEUED = "The queued ones are cancelled here, but the API could not be told yet: chatkit_reconcile tells it."
+QUEUED = (
+    "The queued ones are over here as well, but the API has not been told of them yet: "
+    "chatkit_reconcile tries again, and chatkit_doctor says what is in the way."
+)
 SESSIONS = "/admin/chatkit_sessions/chatsession/"
 WORKFLOWS = "/admin/chatkit_sessions/workflow/"
 
@@ -20,15 +23,20 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.inputs: list[dict[str, str | None]] = []
         self.options: list[str] = []
+        self.trail: list[str] = []  # the links above the content
         self._words: list[str] = []
         self._in_row = False
         self._started = False  # with the content, behind the navigation
+        self._in_trail = False
         self.feed(answer.content.decode())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         self._started = self._started or attributes.get("id") == "content"
+        self._in_trail = self._in_trail or attributes.get("class") == "breadcrumbs"
         if not self._started:
+            if self._in_trail and tag == "a":
+                self.trail.append(attributes.get("href") or "")
             return
         if tag == "tr":
             self.rows.append([])
@@ -44,6 +52,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._in_row = self._in_row and tag != "tr"
+        self._in_trail = self._in_trail and tag not in {"ol", "div"}  # whichever this Django takes for it
 
     def handle_data(self, data: str) -> None:
         if self._started:

@@ -6,14 +6,15 @@ import pytest
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import OperationalError
+from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
 from chatkit_sessions.models import ChatSession, Status, Workflow
-from chatkit_sessions.services import cancel
+from chatkit_sessions.signals import session_cancelled
 from chatkit_sessions.standin import Fault, StandIn
 from tests.api.conftest import Browser, session_of
+from tests.services.conftest import database_fails_at
 
 from .conftest import QUEUED, SESSIONS, WORKFLOWS, Desk, Page, messages, staff
 
@@ -67,6 +68,16 @@ def test_the_operator_is_asked_first(canceller: Desk, running: list[ChatSession]
     assert len(standin.requests) == 2
 
 
+@pytest.mark.parametrize("action", ["cancel_sessions", "end_running_sessions"])
+def test_the_page_that_asks_says_where_it_belongs(
+    operator: Desk, running: list[ChatSession], action: str
+) -> None:
+    workflow = Workflow.objects.create(slug="default", workflow_id="wf_tests")
+    place, row = (SESSIONS, running[0].pk) if action == "cancel_sessions" else (WORKFLOWS, workflow.pk)
+    page = Page(operator.post(place, action=action, _selected_action=row))
+    assert page.trail == ["/admin/", "/admin/chatkit_sessions/", place]
+
+
 def test_one_that_is_being_issued_is_asked_about_and_stopped_too(canceller: Desk, ada: User) -> None:
     ends = timezone.now() + timedelta(seconds=30)
     pending = session_of(ada, status=Status.PENDING, upstream_id="", issued_at=None, expires_at=ends)
@@ -94,6 +105,30 @@ def test_confirmed_sessions_end_here_and_at_the_api(
         assert (session.ended_by, session.end_reason) == (canceller.user, "Left the company.")
         assert session.cancel_requested_at is None
         assert standin.sessions[session.upstream_id]["status"] == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", [SESSIONS, WORKFLOWS])
+def test_a_transaction_around_each_request_changes_nothing(
+    operator: Desk, running: list[ChatSession], standin: StandIn, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    """In one, everybody's rows would be locked to the end, and nobody would know whom the API was told of."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    told: list[bool] = []
+    session_cancelled.connect(
+        lambda **_: told.append(connection.in_atomic_block), weak=False, dispatch_uid="told"
+    )
+    try:
+        if page == SESSIONS:
+            answer = confirm(operator, *running)
+        else:
+            row = Workflow.objects.create(slug="default", workflow_id="wf_tests").pk
+            action = {"action": "end_running_sessions", "confirmed": "yes"}
+            answer = operator.post(page, **action, _selected_action=row)
+    finally:
+        session_cancelled.disconnect(dispatch_uid="told")
+    assert messages(answer) == [("success", "2 sessions were cancelled.")]
+    assert told == [False, False]
 
 
 def test_only_the_selected_sessions_end(canceller: Desk, running: list[ChatSession]) -> None:
@@ -130,14 +165,12 @@ def test_while_the_api_is_down_it_is_told_later(
     assert ChatSession.objects.filter(cancel_requested_at__isnull=False).count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_database_that_fails_is_told_and_nothing_is_logged_as_done(
-    canceller: Desk, running: list[ChatSession], monkeypatch: pytest.MonkeyPatch
+    canceller: Desk, running: list[ChatSession]
 ) -> None:
-    def fail(*args: Any, **kwargs: Any) -> bool:
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(cancel, "end_here", fail)
-    answer = confirm(canceller, *running)
+    with database_fails_at("UPDATE", "ended_at"):
+        answer = confirm(canceller, *running)
     assert messages(answer) == [
         ("error", "The end of the chat could not be recorded. Try again in a moment.")
     ]

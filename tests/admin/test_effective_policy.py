@@ -119,6 +119,11 @@ def test_the_page_first_asks_for_whom_and_which(operator: Desk) -> None:
     assert "A session would be" not in content
 
 
+def test_the_page_says_where_it_belongs(operator: Desk) -> None:
+    overrides = EFFECTIVE.removesuffix("effective/")
+    assert operator.page(EFFECTIVE).trail == ["/admin/", "/admin/chatkit_sessions/", overrides]
+
+
 @pytest.mark.parametrize("granted", [False, True])
 def test_the_page_needs_the_permission_to_view_overrides(standin: StandIn, ada: User, granted: bool) -> None:
     rights = ["view_workflow", *(["view_policyoverride"] if granted else [])]

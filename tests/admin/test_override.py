@@ -7,7 +7,9 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.core import checks
+from django.db import connection
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatkit_sessions.admin.override import PolicyOverrideAdmin
@@ -263,6 +265,19 @@ def test_a_session_that_two_overrides_speak_of_is_ended_once(
     assert still_running(sessions) == {"bob default"}
     assert operator.get("/admin/").status_code == 200
     assert sum(request.path.endswith("/cancel") for request in api.requests) == 3
+
+
+def test_no_rows_are_changed_by_way_of_their_own_table(
+    operator: Desk, sessions: dict[str, ChatSession], group: Group
+) -> None:
+    """MySQL refuses that (error 1093)."""
+    override = PolicyOverride.objects.create(group=group)
+    with CaptureQueriesContext(connection) as statements:
+        end(operator, OVERRIDES, override, confirmed="yes")
+    sent = [query["sql"].replace('"', "").replace("`", "") for query in statements]
+    changes = [sql for sql in sent if sql.startswith("UPDATE chatkit_sessions_chatsession")]
+    assert len(changes) > 1
+    assert not [sql for sql in changes if "FROM chatkit_sessions_chatsession" in sql]
 
 
 def test_sessions_that_have_ended_are_not_counted(

@@ -14,7 +14,7 @@ import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 pytestmark = pytest.mark.browser
 
@@ -154,6 +154,39 @@ def test_visitor_chats_and_operator_finds_the_session(
     rows[1].find_element(By.CSS_SELECTOR, "th a").click()
     assert "wf_echo" in visit.find("#content").text
     screenshot("admin-session")
+    assert visit.problems() == []
+
+
+def gap(label: WebElement, field: WebElement) -> float:
+    """Return the pixels between a label and its field, beside or below it."""
+    beside: float = field.rect["x"] - label.rect["x"] - label.rect["width"]
+    below: float = field.rect["y"] - label.rect["y"] - label.rect["height"]
+    return max(beside, below)
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+def test_the_operators_own_pages_fit_on_a_telephone_and_on_a_desk(
+    browser: Chrome, site: str, screenshot: Callable[[str], None], width: int, height: int
+) -> None:
+    visit = Visit(browser, site)
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    visit.open("/")
+    visit.sign_in("operator")
+    visit.chat("textarea")  # the operator's own session
+
+    visit.open("/admin/chatkit_sessions/chatsession/?status=active")
+    visit.find("#action-toggle").click()
+    Select(visit.find("select[name=action]")).select_by_value("cancel_sessions")
+    visit.find(".actions [type=submit], .actions button").click()
+    assert gap(visit.find("label[for=chatkit-reason]"), visit.find("#chatkit-reason")) >= 8
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    screenshot(f"admin-cancel-{width}")
+
+    visit.open("/admin/chatkit_sessions/policyoverride/effective/")
+    assert gap(visit.find("label[for=id_workflow]"), visit.find("#id_workflow")) >= 8
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    screenshot(f"admin-effective-{width}")
     assert visit.problems() == []
 
 

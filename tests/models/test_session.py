@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
+from django.utils import translation
 
 from chatkit_sessions.identity import Identity
 from chatkit_sessions.models import ISSUED, ChatSession, Status
@@ -146,3 +147,9 @@ def test_a_session_outlives_its_account() -> None:
     ada.delete()
     session.refresh_from_db()
     assert (session.user, session.ended_by, session.identifier) == (None, None, "7")
+
+
+def test_the_words_for_a_status_are_ours_where_django_has_the_same_for_its_own_use() -> None:
+    with translation.override("de"):
+        labels = [str(label) for label in Status.labels]
+    assert labels == [label.lower() for label in labels]

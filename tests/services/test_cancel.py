@@ -253,7 +253,12 @@ def test_one_that_was_read_before_it_had_its_id_is_told_of(
 ) -> None:
     """What is cancelled is the row, however old the object is that stands for it."""
     stale: list[ChatSession] = []
-    api.watch = lambda request: stale or stale.append(ChatSession.objects.get())
+
+    def meanwhile(request: RecordedRequest) -> None:
+        api.watch = None
+        stale.append(ChatSession.objects.get())
+
+    api.watch = meanwhile
     session = issue().session
     assert stale[0].upstream_id == ""
     assert cancel_session(stale[0]).upstream_id == session.upstream_id

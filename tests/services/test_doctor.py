@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from chatkit_sessions.exceptions import UpstreamUnavailable
 from chatkit_sessions.models import ChatSession, Workflow
-from chatkit_sessions.services.doctor import Diagnosis, Finding, Level, attempt, examine
+from chatkit_sessions.services.doctor import Diagnosis, Finding, Level, Outcome, attempt, examine
 from chatkit_sessions.standin import Fault, StandIn
 from chatkit_sessions.testing import standin as pointed_at
 
@@ -35,7 +35,7 @@ def failure(diagnosis: Diagnosis) -> Finding:
 def test_the_session_is_real_and_cancelled_at_once(standin: StandIn) -> None:
     diagnosis = examine()
     row = ChatSession.objects.get()
-    assert (diagnosis.ok, diagnosis.works, diagnosis.session) == (True, True, row)
+    assert (diagnosis.ok, diagnosis.outcome, diagnosis.session) == (True, Outcome.CANCELLED, row)
     assert (row.identifier, row.status, row.end_reason) == ("chatkit-doctor", "cancelled", "chatkit_doctor")
     assert (row.user, row.ended_by) == (None, None)
     assert [session["status"] for session in standin.sessions.values()] == ["cancelled"]
@@ -151,8 +151,7 @@ def test_what_the_api_refuses_has_its_cause_and_its_cure(
     diagnosis = examine()
     assert failure(diagnosis) == Finding(check, Level.ERROR, message, cure)
     assert found(diagnosis, check) == failure(diagnosis)  # what looked well before is not said as well
-    assert diagnosis.session == ChatSession.objects.get()
-    assert not diagnosis.works
+    assert (diagnosis.session, diagnosis.outcome) == (ChatSession.objects.get(), Outcome.REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -189,19 +188,78 @@ def test_no_answer_in_time_names_the_settings_that_bound_it() -> None:
     )
 
 
-@pytest.mark.parametrize("fault", [Fault(status=500, headers=FOR_GOOD), Fault(status=401)])
-def test_an_end_that_the_api_was_not_told_of_is_an_error(standin: StandIn, fault: Fault) -> None:
-    standin.misbehave(fault, path=CANCEL)
+@pytest.mark.parametrize(
+    ("fault", "check", "message", "cure"),
+    [
+        (
+            Fault(status=500, headers=FOR_GOOD),
+            "api",
+            "The API is failing (500): The stand-in was told to answer 500.",
+            "Wait, and look at https://status.openai.com; if there is a proxy in between, look at that too.",
+        ),
+        (
+            Fault(status=401),
+            "key",
+            "The API refused the key (401: The stand-in was told to answer 401). "
+            'It was ***, from CHATKIT_SESSIONS["API_KEY"].',
+            "Make a new key at https://platform.openai.com/api-keys and put it where this one came from.",
+        ),
+        (
+            Fault(status=403),
+            "permission",
+            "The API does not permit this (403): The stand-in was told to answer 403.",
+            "Let the key write ChatKit sessions at https://platform.openai.com/api-keys, "
+            "and see what its project is allowed.",
+        ),
+    ],
+)
+def test_an_end_that_the_api_was_not_told_of_has_its_cause_and_its_cure(
+    standin: StandIn, fault: Fault, check: str, message: str, cure: str
+) -> None:
+    standin.misbehave(fault, times=2, path=CANCEL)
     diagnosis = examine()
     row = ChatSession.objects.get()
-    assert failure(diagnosis) == Finding(
+    assert failure(diagnosis) == Finding(check, Level.ERROR, message, cure)
+    assert found(diagnosis, check) == failure(diagnosis)  # what looked well before is not said as well
+    assert found(diagnosis, "session") == Finding(
         "session",
-        Level.ERROR,
+        Level.INFO,
         f"The session {row.upstream_id} was created, but the API could not be told of its end.",
         "It ends by itself, and chatkit_reconcile tries to tell the API until then.",
     )
-    assert not diagnosis.works
-    assert row.cancel_requested_at is not None
+    assert (diagnosis.outcome, row.cancel_requested_at is not None) == (Outcome.CREATED, True)
+
+
+def test_an_end_that_the_api_hears_of_when_asked_once_more_is_well(standin: StandIn) -> None:
+    standin.misbehave(Fault(status=500, headers=FOR_GOOD), path=CANCEL)
+    diagnosis = examine()
+    row = ChatSession.objects.get()
+    assert diagnosis.ok
+    assert found(diagnosis, "session").message == (
+        f"{row.upstream_id} was created in {row.latency_ms} ms, and cancelled."
+    )
+    assert (row.status, row.cancel_requested_at) == ("cancelled", None)
+    assert standin.sessions[row.upstream_id]["status"] == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_end_that_the_api_was_told_of_and_nobody_could_record_is_told(standin: StandIn) -> None:
+    standin.misbehave(Fault(status=500, headers=FOR_GOOD), path=CANCEL)
+    with database_fails_at(f"SET {connection.ops.quote_name('cancel_requested_at')}"):
+        diagnosis = examine()
+    assert (failure(diagnosis).check, diagnosis.outcome) == ("storage", Outcome.CREATED)
+    assert [session["status"] for session in standin.sessions.values()] == ["cancelled"]
+
+
+def test_an_id_that_cannot_be_asked_for_stops_no_doctor(standin: StandIn) -> None:
+    answer = {"id": "..", "client_secret": "ek_1", "expires_at": int(time.time()) + 600}
+    standin.misbehave(Fault(body=answer))
+    diagnosis = examine()
+    assert (failure(diagnosis).check, failure(diagnosis).message) == (
+        "settings",
+        "id must not consist of dots.",
+    )
+    assert diagnosis.outcome is Outcome.CREATED
 
 
 def test_a_session_that_is_gone_at_the_api_is_as_good_as_cancelled(standin: StandIn) -> None:
@@ -220,16 +278,30 @@ def test_an_answer_without_an_id_is_a_warning(standin: StandIn) -> None:
     )
 
 
-@pytest.mark.parametrize(("shift", "words"), [(100, "behind"), (-100, "ahead of")])
-def test_a_clock_that_is_wrong_is_told_with_seconds_and_direction(shift: int, words: str) -> None:
-    with pointed_at(StandIn(clock=lambda: time.time() + shift)):
+@pytest.mark.parametrize("lifetime", [None, 90])
+@pytest.mark.parametrize(("shift", "sooner", "clock"), [(100, "later", "behind"), (-60, "earlier", "ahead")])
+def test_an_end_that_was_not_expected_is_told_with_seconds_and_both_causes(
+    lifetime: int | None, shift: int, sooner: str, clock: str
+) -> None:
+    with pointed_at(StandIn(clock=lambda: time.time() + shift), EXPIRES_AFTER=lifetime):
         diagnosis = examine()
-    clock = found(diagnosis, "clock")
-    seconds = int("".join(filter(str.isdigit, clock.message)))
+    told = found(diagnosis, "clock")
+    seconds = int(told.message.split()[3])
     assert diagnosis.ok
-    assert (clock.level, abs(seconds - 100) <= 1) == (Level.WARNING, True)
-    assert clock.message == f"This machine's clock is {seconds} seconds {words} the API's."
-    assert clock.cure == "Set the clock by NTP: otherwise sessions end too early or too late here."
+    assert abs(seconds - abs(shift)) <= 1
+    assert told == Finding(
+        "clock",
+        Level.WARNING,
+        f"The session ends {seconds} seconds {sooner} than expected: either this machine's clock is {clock}, "
+        f"or the API gave it another lifetime than {lifetime or 600} seconds.",
+        "Compare this machine's clock first (NTP): a wrong one ends sessions too early or too late here.",
+    )
+
+
+def test_another_lifetime_than_asked_for_is_not_taken_for_a_wrong_clock(standin: StandIn) -> None:
+    answer = {"id": "cksess_1", "client_secret": "ek_1", "expires_at": int(time.time()) + 300}
+    standin.misbehave(Fault(body=answer))
+    assert found(examine(), "clock").message.endswith("or the API gave it another lifetime than 600 seconds.")
 
 
 @pytest.mark.parametrize("shift", [-25, 25])
@@ -393,13 +465,14 @@ def test_a_database_that_goes_on_failing_hides_the_row_alone(standin: StandIn) -
 def test_an_end_that_cannot_be_recorded_is_told(standin: StandIn) -> None:
     with database_fails_at("UPDATE", "chatkit_sessions_chatsession", "end_reason"):
         diagnosis = examine()
+    row = ChatSession.objects.get()
     assert failure(diagnosis) == Finding(
         "storage",
         Level.ERROR,
-        "The end of the chat could not be recorded. Try again in a moment.",
+        f"The session {row.upstream_id} was created, but its end could not be recorded.",
         "Check the database; the session ends by itself.",
     )
-    assert (diagnosis.session, diagnosis.works) == (ChatSession.objects.get(), False)
+    assert (diagnosis.session, diagnosis.outcome) == (row, Outcome.CREATED)
 
 
 def test_a_workflow_that_cannot_be_looked_up_is_a_failing_database(standin: StandIn) -> None:

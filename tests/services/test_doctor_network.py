@@ -231,6 +231,12 @@ def test_an_address_that_cannot_be_used_has_a_cure() -> None:
     )
 
 
+def test_what_signs_in_to_a_proxy_is_not_told() -> None:
+    failure = requests.ConnectionError("cannot reach http://ada:secret-password@proxy.example.com")
+    message = no_connection(failure, "https://api.example.com/v1").message
+    assert message.endswith("cannot reach http://[removed]@proxy.example.com.")
+
+
 def test_causes_that_name_each_other_come_to_an_end() -> None:
     first, second = requests.ConnectionError("a"), ConnectionResetError(104, "Connection reset by peer")
     first.__cause__, second.__context__ = second, first

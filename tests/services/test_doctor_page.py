@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from django.core.signals import request_finished, request_started
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import get_urlconf
 from django.utils import timezone, translation
 
 from chatkit_sessions.conf import Settings, read
-from chatkit_sessions.services.doctor import Finding, Level, csp, examine, page
+from chatkit_sessions.services.doctor import Finding, Level, Outcome, csp, examine, page
 from chatkit_sessions.services.doctor.page import about_allow_list, about_headers, any_host
 from chatkit_sessions.standin import StandIn
 
@@ -51,6 +51,33 @@ def cannot_be_made(get_response: Respond) -> Respond:
     raise LookupError("a secret of the site")
 
 
+def answers_itself(get_response: Respond) -> Respond:
+    """Send everybody to the sign-in, with other headers than pages have."""
+    return lambda request: HttpResponseRedirect("/accounts/login/")
+
+
+class Nonce:
+    """Know whether somebody has read it."""
+
+    was_read = False
+
+    def __str__(self) -> str:
+        self.was_read = True
+        return "abc"
+
+
+def allows_a_nonce(get_response: Respond) -> Respond:
+    """Allow a nonce as django-csp does: where the page has read it."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        request.csp_nonce = nonce = Nonce()  # type: ignore[attr-defined]  # django-csp's
+        response = get_response(request)
+        response["Content-Security-Policy"] = "script-src " + ("'nonce-abc'" if nonce.was_read else "'none'")
+        return response
+
+    return respond
+
+
 def leaves_things_behind(get_response: Respond) -> Respond:
     """Change what belongs to the thread."""
 
@@ -85,7 +112,8 @@ def test_nothing_in_the_way_is_told_with_what_cannot_be_seen(pages: Pages) -> No
         Finding(
             "headers",
             Level.OK,
-            "The site's middleware sets no header that is in the chat's way. "
+            "What the site's middleware sets of Cross-Origin-Embedder-Policy and Content-Security-Policy "
+            "(script-src, style-src, connect-src, frame-src) lets the chat through. "
             "Headers that a view or a proxy in front sets are not seen from here.",
         )
     ]
@@ -116,26 +144,85 @@ def test_a_header_that_forbids_nothing_is_no_matter(pages: Pages, headers: dict[
     assert [finding.check for finding in pages(headers)] == ["headers"]
 
 
-def test_a_content_policy_that_keeps_the_widget_out_is_a_warning_for_script_and_frame(pages: Pages) -> None:
-    assert pages({"Content-Security-Policy": "default-src 'self'; frame-src 'none'"}) == [
-        Finding(
-            "csp",
-            Level.WARNING,
-            "Content-Security-Policy keeps the widget out: "
-            "default-src does not allow cdn.platform.openai.com.",
-            "Let script-src allow https://cdn.platform.openai.com on pages that have the chat.",
+def forbidden(directive: str, source: str, own: str = "") -> Finding:
+    """Return what is said of a policy that does not allow this."""
+    return Finding(
+        "csp",
+        Level.WARNING,
+        f"Content-Security-Policy is in the chat's way: {directive} does not allow {source}.",
+        f"Let {own or directive} allow {source} on pages that have the chat.",
+    )
+
+
+CDN = "https://cdn.platform.openai.com"
+
+
+@pytest.mark.parametrize(
+    ("policy", "found"),
+    [
+        (
+            "default-src 'self'; frame-src 'none'",
+            [forbidden("default-src", CDN, "script-src"), forbidden("frame-src", CDN)],
         ),
-        Finding(
-            "csp",
-            Level.WARNING,
-            "Content-Security-Policy keeps the widget out: frame-src does not allow cdn.platform.openai.com.",
-            "Let frame-src allow https://cdn.platform.openai.com on pages that have the chat.",
+        (
+            "default-src 'none'",
+            [
+                forbidden("default-src", "'self'", "script-src"),
+                forbidden("default-src", CDN, "script-src"),
+                forbidden("default-src", "'self'", "style-src"),
+                forbidden("default-src", "'self'", "connect-src"),
+                forbidden("default-src", CDN, "frame-src"),
+            ],
         ),
+        (f"script-src {CDN}", [forbidden("script-src", "'self'")]),
+        ("style-src-elem https:; connect-src 'none'", [forbidden("connect-src", "'self'")]),
+        (
+            f"connect-src {CDN}; style-src 'unsafe-inline'",
+            [forbidden("style-src", "'self'"), forbidden("connect-src", "'self'")],
+        ),
+        ("script-src 'nonce-abc'; style-src 'nonce-abc'", []),
+        ("connect-src 'nonce-abc'", [forbidden("connect-src", "'self'")]),
+    ],
+)
+def test_a_content_policy_that_is_in_the_chats_way_is_a_warning(
+    pages: Pages, policy: str, found: list[Finding]
+) -> None:
+    told = [finding for finding in pages({"Content-Security-Policy": policy}) if finding.check == "csp"]
+    assert told == found
+
+
+def test_a_nonce_is_read_as_pages_with_the_chat_do(pages: Pages) -> None:
+    assert [finding.check for finding in pages({}, "allows_a_nonce")] == ["headers"]
+
+
+def test_the_nonce_of_django_is_read_too(settings: Any) -> None:
+    policies = pytest.importorskip("django.utils.csp", reason="needs Django 6.0").CSP
+    settings.MIDDLEWARE = ["django.middleware.csp.ContentSecurityPolicyMiddleware"]
+    settings.SECURE_CSP = {"script-src": [policies.SELF, policies.NONCE]}
+    assert [finding.check for finding in about_headers(read()[0])] == ["headers"]
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("static/", "'self'"),
+        ("/assets/", "'self'"),
+        ("https://files.example.com/static/", "https://files.example.com"),
+        ("//files.example.com:8443/", "https://files.example.com:8443"),
+    ],
+)
+def test_static_files_come_from_where_the_site_keeps_them(
+    settings: Any, pages: Pages, address: str, source: str
+) -> None:
+    settings.STATIC_URL = address
+    assert pages({"Content-Security-Policy": f"script-src {CDN}; style-src 'none'"}) == [
+        forbidden("script-src", source),
+        forbidden("style-src", source),
     ]
 
 
 def test_both_headers_are_told(pages: Pages) -> None:
-    found = pages({"Cross-Origin-Embedder-Policy": "require-corp", "Content-Security-Policy": "script-src a"})
+    found = pages({"Cross-Origin-Embedder-Policy": "require-corp", "Content-Security-Policy": "frame-src a"})
     assert [finding.check for finding in found] == ["coep", "csp"]
 
 
@@ -147,13 +234,15 @@ def test_a_header_that_blanks_the_frame_is_a_failure_although_sessions_can_be_ha
     sent.update({"Cross-Origin-Embedder-Policy": "require-corp"})
     diagnosis = examine()
     sent.clear()
-    assert (diagnosis.works, diagnosis.ok) == (True, False)
+    assert (diagnosis.outcome, diagnosis.ok) == (Outcome.CANCELLED, False)
 
 
 def test_a_component_of_ones_own_needs_no_frame(settings: Any, pages: Pages) -> None:
     pages({"Content-Security-Policy": "frame-src 'none'; script-src 'self' http://127.0.0.1:8010"})
     settings.CHATKIT_SESSIONS = {"CHATKIT_JS_URL": "http://127.0.0.1:8010/chatkit.js"}
-    assert [finding.check for finding in about_headers(read()[0])] == ["headers"]
+    (told,) = about_headers(read()[0])
+    # What was not looked at is not called well.
+    assert "(script-src, style-src, connect-src) lets the chat through." in told.message
 
 
 @pytest.mark.parametrize(
@@ -188,7 +277,7 @@ def test_a_component_of_ones_own_needs_no_frame(settings: Any, pages: Pages) -> 
     ],
 )
 def test_a_content_policy_is_read_as_browsers_do(header: str, directive: str) -> None:
-    assert csp.forbidding(header, csp.SCRIPTS, SCRIPT, "chat.example.com") == directive
+    assert csp.forbidding(header, "script-src", SCRIPT, "chat.example.com") == directive
 
 
 @pytest.mark.parametrize(
@@ -200,11 +289,11 @@ def test_a_content_policy_is_read_as_browsers_do(header: str, directive: str) ->
     ],
 )
 def test_frames_have_directives_of_their_own(header: str, directive: str) -> None:
-    assert csp.forbidding(header, csp.FRAMES, SCRIPT, "chat.example.com") == directive
+    assert csp.forbidding(header, "frame-src", SCRIPT, "chat.example.com") == directive
 
 
 def test_self_is_this_site() -> None:
-    assert csp.forbidding("script-src 'self'", csp.SCRIPTS, "https://a.example/x.js", "a.example") == ""
+    assert csp.forbidding("script-src 'self'", "script-src", "https://a.example/x.js", "a.example") == ""
 
 
 def test_the_request_is_one_that_the_site_answers(settings: Any, pages: Pages) -> None:
@@ -262,6 +351,19 @@ def test_middleware_that_fails_breaks_nothing_and_tells_nobody(
     assert caplog.records == []
     logging.getLogger("django.request").warning("heard again")
     assert caplog.messages == ["heard again"]
+
+
+def test_middleware_that_sends_the_request_elsewhere_has_not_shown_the_headers_of_a_page(
+    pages: Pages,
+) -> None:
+    assert pages({}, "answers_itself") == [
+        Finding(
+            "headers",
+            Level.INFO,
+            "The site's middleware answered 302, so its headers may not be seen.",
+            LOOK,
+        )
+    ]
 
 
 @pytest.mark.django_db

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
@@ -10,9 +11,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from chatkit_sessions.exceptions import ChatKitSessionsError
+from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable
 from chatkit_sessions.models import ChatSession, ChatSessionQuerySet, known_slugs
 from chatkit_sessions.services import cancel_sessions
+from chatkit_sessions.services.cancel import MAX_REASON_LENGTH
 from chatkit_sessions.services.storage import database
 
 from ._shared import add_seconds, find_user, storage_errors_told
@@ -35,7 +37,9 @@ class Command(BaseCommand):
         )
         whose.add_argument("--workflow", metavar="SLUG", help=_("the slug of a workflow"))
         whose.add_argument("--all", action="store_true", help=_("every running session"))
-        parser.add_argument("--reason", default="", help=_("for the audit, at most 255 characters"))
+        parser.add_argument(
+            "--reason", type=_reason, default="", help=_("for the audit, at most 255 characters")
+        )
         parser.add_argument("--dry-run", action="store_true", help=_("only say how many are running"))
         parser.add_argument("--noinput", "--no-input", action="store_true", help=_("ask nothing"))
         add_seconds(parser)
@@ -45,8 +49,10 @@ class Command(BaseCommand):
         try:
             with storage_errors_told():
                 self._cancel(self._sessions(options), options)
-        except ChatKitSessionsError as err:
+        except StorageUnavailable as err:
             raise CommandError(_("%(error)s Those ended by then stay so.") % {"error": err}) from err
+        except ChatKitSessionsError as err:
+            raise CommandError(str(err)) from err
 
     def _cancel(self, sessions: ChatSessionQuerySet, options: dict[str, Any]) -> None:
         running = sessions.using(database()).occupying(timezone.now()).count()
@@ -61,24 +67,42 @@ class Command(BaseCommand):
         self.stdout.write(f"{result.summary}.")
         if result.due:
             self.stdout.write(
-                _("The queued ones are cancelled here; run chatkit_reconcile to tell the API of them.")
+                _(
+                    "The queued ones are over here as well, but the API has not been told of them yet: "
+                    "chatkit_reconcile tries again, and chatkit_doctor says what is in the way."
+                )
             )
 
     def _is_wanted(self, running: int) -> bool:
         text = ngettext(
             "Cancel %(n)d running session? [y/N] ", "Cancel %(n)d running sessions? [y/N] ", running
         )
-        return input(text % {"n": running}).strip().lower() in {"y", "yes"}
+        try:
+            answer = input(text % {"n": running})
+        except (EOFError, KeyboardInterrupt):
+            self.stdout.write()  # what follows is not to stand behind the question
+            return False
+        # Translators: every word that means yes, in lower case, with spaces between them.
+        return answer.strip().lower() in {"y", "yes", *_("y yes").split()}
 
     def _sessions(self, options: dict[str, Any]) -> ChatSessionQuerySet:
         sessions = ChatSession.objects.all()
         if options["user"] is not None:
             return sessions.filter(user=find_user(options["user"]).pk)
         if options["identifier"] is not None:
-            return sessions.filter(identifier=options["identifier"])
+            return self._of_identifier(sessions, options["identifier"])
         if options["workflow"] is not None:
             return self._of_workflow(sessions, options["workflow"])
         return sessions
+
+    def _of_identifier(self, sessions: ChatSessionQuerySet, identifier: str) -> ChatSessionQuerySet:
+        found = sessions.filter(identifier=identifier)
+        # A mistyped one must not look as if none were running.
+        if not found.exists():
+            words = {"identifier": identifier}
+            message = _("There is no session of %(identifier)r. Write it as it is stored, prefix included.")
+            raise CommandError(message % words)
+        return found
 
     def _of_workflow(self, sessions: ChatSessionQuerySet, slug: str) -> ChatSessionQuerySet:
         found = sessions.filter(workflow_slug=slug)
@@ -88,3 +112,10 @@ class Command(BaseCommand):
             words = {"slug": slug, "known": ", ".join(known) or _("none")}
             raise CommandError(_("There is no workflow %(slug)r. There are: %(known)s.") % words)
         return found
+
+
+def _reason(text: str) -> str:
+    if len(text) > MAX_REASON_LENGTH:
+        message = _("must be at most %(maximum)d characters, not %(given)d.")
+        raise argparse.ArgumentTypeError(message % {"maximum": MAX_REASON_LENGTH, "given": len(text)})
+    return text

@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from chatkit_sessions.models import PolicyOverride
 from chatkit_sessions.services import explain_policy
-from chatkit_sessions.services.doctor import Diagnosis, Finding, Level, examine
+from chatkit_sessions.services.doctor import Diagnosis, Finding, Level, Outcome, examine
 
 from ._shared import find_user, storage_errors_told
 
@@ -106,7 +106,7 @@ class Command(BaseCommand):
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
-    """Return in one sentence whether the chat works, and how much there is to do."""
+    """Return in one sentence whether sessions can be had, and how much there is to do."""
     errors, warnings = diagnosis.count(Level.ERROR), diagnosis.count(Level.WARNING)
     counted = ", ".join(
         [
@@ -114,14 +114,17 @@ def _verdict(diagnosis: Diagnosis) -> str:
             *([ngettext("%(n)d warning", "%(n)d warnings", warnings) % {"n": warnings}] if warnings else []),
         ]
     )
-    words = {"counted": counted, "reference": diagnosis.session and diagnosis.session.reference}
-    if not diagnosis.ok:
-        if diagnosis.session is None:
-            return _("The chat does not work: %(counted)s.") % words
-        return _("The chat does not work: %(counted)s. The audit row is %(reference)s.") % words
-    if counted:
-        return _("The chat works; %(counted)s. The audit row is %(reference)s.") % words
-    return _("The chat works. The audit row is %(reference)s.") % words
+    said = {
+        Outcome.UNTRIED: _("No session was tried"),
+        Outcome.REFUSED: _("No session could be had"),
+        Outcome.CREATED: _("A session could be created, but not cancelled"),
+        Outcome.CANCELLED: _("Sessions can be created and cancelled"),
+    }[diagnosis.outcome]
+    verdict = f"{said}; {counted}." if counted else f"{said}."
+    if diagnosis.session is None:
+        return verdict
+    row = _("The audit row is %(reference)s.") % {"reference": diagnosis.session.reference}
+    return f"{verdict} {row}"
 
 
 @contextmanager

@@ -41,4 +41,5 @@ class Command(BaseCommand):
             (result.due, _("cancellations still due: %(n)d")),
         )
         said = [text % {"n": number} for number, text in parts if number]
-        self.stdout.write(f"{', '.join(said)}." if said else _("There was nothing to settle."))
+        if options["verbosity"]:
+            self.stdout.write(f"{', '.join(said)}." if said else _("There was nothing to settle."))

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from chatkit_sessions.bounds import ParameterError, version
+from chatkit_sessions.client import APIError
 from chatkit_sessions.conf import Settings
 from chatkit_sessions.exceptions import ChatKitSessionsError, StorageUnavailable
 from chatkit_sessions.identity import SITE_IDENTIFIER, resolve_identity
@@ -17,25 +18,22 @@ from chatkit_sessions.models import ChatSession, Status
 from chatkit_sessions.services.cancel import cancel_session
 from chatkit_sessions.services.gate import regardless_of_cooldown
 from chatkit_sessions.services.issue import issue_session
+from chatkit_sessions.services.withdrawal import insist
 from chatkit_sessions.workflows import WorkflowConfig, named_workflows
 
 from .failures import explain
-from .findings import Finding, error, info, ok, warning
+from .findings import Finding, Level, Outcome, error, info, ok, warning
 
 MAX_SKEW = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """How the attempt ended.
-
-    Attributes:
-        works: whether a session was created and cancelled.
-    """
+    """How the attempt ended."""
 
     findings: list[Finding]
+    outcome: Outcome = Outcome.UNTRIED
     session: ChatSession | None = None
-    works: bool = False
 
 
 def find_workflow(settings: Settings, name: str | None) -> tuple[WorkflowConfig | None, Finding]:
@@ -86,15 +84,11 @@ def attempt(settings: Settings, config: WorkflowConfig) -> Attempt:
             session = issue_session(identifier=SITE_IDENTIFIER, workflow=config.slug).session
     except ChatKitSessionsError as failure:
         found = explain(failure, settings, config.get("credentials", ""))
-        return Attempt(findings=[found], session=_row(failure.reference))
-    compared = [*_clock(session), *_rate(session)]
-    try:
-        cancel_session(session, reason="chatkit_doctor")
-    except StorageUnavailable as failure:
-        cure = _("Check the database; the session ends by itself.")
-        return Attempt(findings=[error("storage", str(failure), cure), *compared], session=session)
-    ended = _ended(session)
-    return Attempt(findings=[ended, *compared], session=session, works=ended.level != "error")
+        return Attempt(findings=[found], outcome=Outcome.REFUSED, session=_row(failure.reference))
+    ended = _end(session, settings)
+    failed = any(finding.level is Level.ERROR for finding in ended)
+    outcome = Outcome.CREATED if failed else Outcome.CANCELLED
+    return Attempt(findings=[*ended, *_life(session), *_rate(session)], outcome=outcome, session=session)
 
 
 def _row(reference: str | None) -> ChatSession | None:
@@ -106,41 +100,54 @@ def _row(reference: str | None) -> ChatSession | None:
         return None
 
 
-def _ended(session: ChatSession) -> Finding:
-    """Say whether the session was cancelled, here and at the API."""
+def _end(session: ChatSession, settings: Settings) -> list[Finding]:
+    """Cancel the session, and say whether that was done, here and at the API."""
     words = {"session": session, "ms": session.latency_ms}
-    by_itself = _("It ends by itself, and chatkit_reconcile tries to tell the API until then.")
-    if session.status != Status.CANCELLED:
-        message = _("The session %(session)s was created, but is over by this machine's clock already.")
-        return error("session", message % words, _("Set the clock by NTP."))
-    if session.cancel_requested_at is not None:
+    try:
+        cancel_session(session, reason="chatkit_doctor")
+        if session.status != Status.CANCELLED:
+            message = _("The session %(session)s was created, but is over by this machine's clock already.")
+            return [error("session", message % words, _("Set the clock by NTP."))]
+        if session.cancel_requested_at is not None:  # why is in the log alone: ask once more
+            insist(session)
+    except StorageUnavailable:
+        message = _("The session %(session)s was created, but its end could not be recorded.")
+        return [error("storage", message % words, _("Check the database; the session ends by itself."))]
+    except (APIError, ParameterError, ChatKitSessionsError) as failure:
         message = _("The session %(session)s was created, but the API could not be told of its end.")
-        return error("session", message % words, by_itself)
+        by_itself = _("It ends by itself, and chatkit_reconcile tries to tell the API until then.")
+        why = explain(failure, settings, session.policy["credentials"]["value"])
+        return [info("session", message % words, by_itself), why]
     if not session.upstream_id:
         message = _("The session %(session)s was created, but the API gave no id to cancel it by.")
-        return warning("session", message % words, _("Check that BASE_URL is the API's address."))
-    return ok("session", _("%(session)s was created in %(ms)d ms, and cancelled.") % words)
+        return [warning("session", message % words, _("Check that BASE_URL is the API's address."))]
+    return [ok("session", _("%(session)s was created in %(ms)d ms, and cancelled.") % words)]
 
 
-def _clock(session: ChatSession) -> list[Finding]:
-    """Compare the API's clock with ours: it made the session between the sending and the answer."""
+def _life(session: ChatSession) -> list[Finding]:
+    """Compare the session's end with that expected: the API made it between the sending and the answer."""
     lifetime = timedelta(seconds=session.policy["expires_after"]["value"])
     created, answered = session.expires_at - lifetime, session.issued_at or timezone.now()
     sent = answered - timedelta(milliseconds=session.latency_ms or 0)
     if created - answered > MAX_SKEW:
-        message, skew = _("This machine's clock is %(seconds)d seconds behind the API's."), created - answered
+        skew = created - answered
+        message = _(
+            "The session ends %(skew)d seconds later than expected: either this machine's clock is behind, "
+            "or the API gave it another lifetime than %(lifetime)d seconds."
+        )
     elif sent - created > MAX_SKEW:
-        message, skew = _("This machine's clock is %(seconds)d seconds ahead of the API's."), sent - created
+        skew = sent - created
+        message = _(
+            "The session ends %(skew)d seconds earlier than expected: either this machine's clock is ahead, "
+            "or the API gave it another lifetime than %(lifetime)d seconds."
+        )
     else:
         return []
-    seconds = {"seconds": round(skew.total_seconds())}
-    return [
-        warning(
-            "clock",
-            message % seconds,
-            _("Set the clock by NTP: otherwise sessions end too early or too late here."),
-        )
-    ]
+    words = {"skew": round(skew.total_seconds()), "lifetime": lifetime.total_seconds()}
+    cure = _(
+        "Compare this machine's clock first (NTP): a wrong one ends sessions too early or too late here."
+    )
+    return [warning("clock", message % words, cure)]
 
 
 def _rate(session: ChatSession) -> list[Finding]:

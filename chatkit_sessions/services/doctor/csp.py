@@ -5,14 +5,20 @@ from __future__ import annotations
 from urllib.parse import SplitResult, urlsplit
 
 # Each falls back to the next one where a policy does not name it.
-SCRIPTS = ("script-src-elem", "script-src", "default-src")
-FRAMES = ("frame-src", "child-src", "default-src")
+_CHAINS = {
+    "script-src": ("script-src-elem", "script-src", "default-src"),
+    "style-src": ("style-src-elem", "style-src", "default-src"),
+    "frame-src": ("frame-src", "child-src", "default-src"),
+    "connect-src": ("connect-src", "default-src"),
+}
+# The widget's tags carry the page's nonce.
+_WITH_NONCE = ("script-src", "style-src")
 _PORTS = {"http": 80, "https": 443}
 
 
-def forbidding(header: str, chain: tuple[str, ...], address: str, own_host: str) -> str:
-    """Return the directive that keeps an address out, or "" where none does."""
-    target = urlsplit(address)
+def forbidding(header: str, wanted: str, address: str, own_host: str) -> str:
+    """Return the directive that keeps an address out of what is wanted of it, or "" where none does."""
+    target, chain = urlsplit(address), _CHAINS[wanted]
     for policy in header.lower().split(","):
         directives: dict[str, list[str]] = {}
         for directive in policy.split(";"):
@@ -20,8 +26,8 @@ def forbidding(header: str, chain: tuple[str, ...], address: str, own_host: str)
             directives.setdefault(name, sources)
         name = next((name for name in chain if name in directives), "")
         sources = directives.get(name, [])
-        if chain == SCRIPTS and any(source.startswith("'nonce-") for source in sources):
-            continue  # a tag of the widget carries the page's nonce
+        if wanted in _WITH_NONCE and any(source.startswith("'nonce-") for source in sources):
+            continue
         if name and not any(_allows(source, target, own_host) for source in sources):
             return name
     return ""

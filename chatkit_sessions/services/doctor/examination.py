@@ -39,7 +39,7 @@ def examine(workflow: str | None = None) -> Diagnosis:
     failed = {finding.check for finding in tried.findings}
     findings = [finding for finding in findings if finding.check not in failed]
     findings += [*tried.findings, site.about_cache(), *page.about_headers(settings), page.about_allow_list()]
-    return Diagnosis(findings=tuple(findings), works=tried.works, session=tried.session)
+    return Diagnosis(findings=tuple(findings), outcome=tried.outcome, session=tried.session)
 
 
 def _prepare(

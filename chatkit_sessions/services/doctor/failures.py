@@ -18,6 +18,7 @@ from chatkit_sessions.client import (
     AuthenticationError,
     InternalServerError,
     NotFoundError,
+    ParameterError,
     PermissionDeniedError,
     RateLimitError,
 )
@@ -42,9 +43,11 @@ LIMITS_PAGE = "https://platform.openai.com/settings/organization/limits"
 STATUS_PAGE = "https://status.openai.com"
 
 
-def explain(failure: ChatKitSessionsError, settings: Settings, credentials: str) -> Finding:
-    """Say why there was no session with these credentials."""
-    cause = failure.__cause__
+def explain(
+    failure: APIError | ParameterError | ChatKitSessionsError, settings: Settings, credentials: str
+) -> Finding:
+    """Say why the API did not do what it was asked with these credentials."""
+    cause = failure if isinstance(failure, APIError) else failure.__cause__
     if isinstance(cause, APIConnectionError | APIResponseValidationError):
         return _no_answer(cause, settings, settings.credentials_for(credentials).base_url)
     if isinstance(cause, APIStatusError):
@@ -56,7 +59,7 @@ def explain(failure: ChatKitSessionsError, settings: Settings, credentials: str)
     if isinstance(failure, SessionLimitReached):
         cure = _("Wait, or raise max_sessions_per_hour; the doctor's own sessions count too.")
         return error("limits", str(failure), cure)
-    if isinstance(failure, NotConfigured | SessionRefused):
+    if isinstance(failure, NotConfigured | ParameterError | SessionRefused):
         return error("settings", str(failure), _("Look at CHATKIT_SESSIONS and the workflow in the admin."))
     # Nothing was sent: the API has failed too often, or too many calls are under way.
     wait = _("Try again in %(wait)s.") % {"wait": _seconds(failure.retry_after or 1)}

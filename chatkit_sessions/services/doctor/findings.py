@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Any
 
 from chatkit_sessions.models import ChatSession
@@ -16,6 +16,15 @@ class Level(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Outcome(Enum):
+    """How far the doctor came with a session of its own."""
+
+    UNTRIED = auto()
+    REFUSED = auto()
+    CREATED = auto()
+    CANCELLED = auto()
 
 
 @dataclass(frozen=True)
@@ -42,18 +51,17 @@ class Diagnosis:
     """Everything that was found.
 
     Attributes:
-        works: whether a session was created and cancelled.
         session: the audit row of the attempt, where one was written.
     """
 
     findings: tuple[Finding, ...]
-    works: bool = False
+    outcome: Outcome = Outcome.UNTRIED
     session: ChatSession | None = None
 
     @property
     def ok(self) -> bool:
         """Return whether the chat works, as far as can be seen from here."""
-        return self.works and not self.count(Level.ERROR)
+        return self.outcome is Outcome.CANCELLED and not self.count(Level.ERROR)
 
     def count(self, level: Level) -> int:
         """Return how many findings are of this level."""

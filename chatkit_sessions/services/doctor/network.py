@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from requests.utils import get_environ_proxies, select_proxy
 
 from chatkit_sessions.client.reasons import NOT_IN_TIME, causes, reason
+from chatkit_sessions.secret import redact
 
 from .findings import Finding, error, info
 
@@ -122,5 +123,6 @@ def _tls_failed(failure: BaseException, host: str) -> Finding:
 
 
 def _in_words(failure: BaseException) -> str:
-    said = reason(failure)
+    # What signs in to a proxy may stand in an address.
+    said = redact(reason(failure))
     return _("no answer in time") if said == NOT_IN_TIME else said

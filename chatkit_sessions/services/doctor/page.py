@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from django.conf import settings as django_settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
@@ -31,20 +31,25 @@ BLANK_FRAME = frozenset({"require-corp", "credentialless"})
 
 def about_headers(settings: Settings) -> list[Finding]:
     """Send one request through the site's own middleware, and look at the headers in the chat's way."""
-    limit = _("Headers that a view or a proxy in front sets are not seen from here.")
     try:
         response = _ask(any_host())
     # The middleware is the site's own, and may fail on a request without a browser behind it.
     except Exception as err:
         message = _("The site's middleware raised %(error)s, so its headers were not seen.")
         return [info("headers", message % {"error": type(err).__name__}, _look_yourself())]
-    if response.status_code >= 400:
+    if response.status_code >= 300:
         message = _("The site's middleware answered %(status)d, so its headers may not be seen.")
         return [info("headers", message % {"status": response.status_code}, _look_yourself())]
-    found = [*_embedder_policy(response), *_content_policy(response, settings.chatkit_js_url)]
-    return found or [
-        ok("headers", _("The site's middleware sets no header that is in the chat's way.") + " " + limit)
-    ]
+    needs = _needs(settings.chatkit_js_url)
+    if found := [*_embedder_policy(response), *_content_policy(response, needs)]:
+        return found
+    message = _(
+        "What the site's middleware sets of Cross-Origin-Embedder-Policy and Content-Security-Policy "
+        "(%(directives)s) lets the chat through. Headers that a view or a proxy in front sets are not seen "
+        "from here."
+    )
+    directives = dict.fromkeys(directive for directive, _address in needs)
+    return [ok("headers", message % {"directives": ", ".join(directives)})]
 
 
 def _look_yourself() -> str:
@@ -62,21 +67,29 @@ def _embedder_policy(response: HttpResponseBase) -> Iterator[Finding]:
         )
 
 
-def _content_policy(response: HttpResponseBase, script_url: str) -> Iterator[Finding]:
+def _needs(script_url: str) -> list[tuple[str, str]]:
+    """Return what a page with the chat loads and asks for: the directive, and an address it must allow."""
+    page = f"https://{any_host()}/"
+    files = urljoin(page, django_settings.STATIC_URL)
+    needs = [("script-src", files), ("script-src", script_url), ("style-src", files), ("connect-src", page)]
+    if urlsplit(script_url).hostname == WIDGET_HOST:  # the stand-in's component puts no frame into the page
+        needs.append(("frame-src", script_url))
+    return needs
+
+
+def _content_policy(response: HttpResponseBase, needs: list[tuple[str, str]]) -> Iterator[Finding]:
     header = response.headers.get("Content-Security-Policy", "")
-    script = urlsplit(script_url)
-    chains = {"script-src": csp.SCRIPTS}
-    if script.hostname == WIDGET_HOST:  # the stand-in's component puts no frame into the page
-        chains["frame-src"] = csp.FRAMES
-    for own, chain in chains.items():
-        if directive := csp.forbidding(header, chain, script_url, any_host()):
-            words = {"directive": directive, "host": script.netloc, "scheme": script.scheme}
-            words["own"] = own if directive == "default-src" else directive
+    for wanted, address in needs:
+        if directive := csp.forbidding(header, wanted, address, any_host()):
+            parts = urlsplit(address)
+            source = "'self'" if parts.hostname == any_host() else f"{parts.scheme}://{parts.netloc}"
+            own = wanted if directive == "default-src" else directive
             yield warning(
                 "csp",
-                _("Content-Security-Policy keeps the widget out: %(directive)s does not allow %(host)s.")
-                % words,
-                _("Let %(own)s allow %(scheme)s://%(host)s on pages that have the chat.") % words,
+                _("Content-Security-Policy is in the chat's way: %(directive)s does not allow %(source)s.")
+                % {"directive": directive, "source": source},
+                _("Let %(own)s allow %(source)s on pages that have the chat.")
+                % {"own": own, "source": source},
             )
 
 
@@ -84,6 +97,8 @@ class _Handler(WSGIHandler):
     """The site's middleware around an empty page: no view runs, and no debug page drops headers."""
 
     def _get_response(self, request: HttpRequest) -> HttpResponse:
+        # A policy has a nonce only where a page has read it, as those with the chat do.
+        str(getattr(request, "csp_nonce", getattr(request, "_csp_nonce", "")))
         return HttpResponse()
 
 
