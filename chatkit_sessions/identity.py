@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from . import bounds
 from .bounds import ParameterError
@@ -76,11 +77,13 @@ def resolve_identity(
     """Return the person that a session is for: an account, the identifier given, or a visitor.
 
     Raises:
-        NotAuthenticated: there is nobody, or visitors are not welcome.
+        NotAuthenticated: there is nobody, the account is not active, or visitors are not welcome.
         InvalidRequest: the identifier given is out of its bounds.
         NotConfigured: USER_IDENTIFIER cannot be used.
     """
     account = user if user is not None and user.is_authenticated else None
+    if not getattr(account, "is_active", True):
+        raise NotAuthenticated(_("This account is not active, so there is no chat for it."))
     is_given, is_visitor = identifier is not None, False
     if identifier is None and account is not None:
         identifier = _identifier_of(settings, account, request)

@@ -74,7 +74,8 @@ def _end_sessions_of(user: Any, *, reason: str, by: Any = None) -> None:
     ended: list[ChatSession] = []
     try:
         with transaction.atomic(using=alias) if inside else nullcontext():
-            sessions = ChatSession.objects.filter(user=user.pk)
+            # By the account and not its key: that of a child of the user model may be another one.
+            sessions = ChatSession.objects.filter(user=user)
             stop_pending(sessions, by=by, reason=reason)
             for batch in end_all_here(sessions, by=by, reason=reason):
                 ended += batch
@@ -88,12 +89,12 @@ def _end_sessions_of(user: Any, *, reason: str, by: Any = None) -> None:
 
 
 def _let_know(ended: list[ChatSession]) -> None:
-    announce_all(ended)
     try:
+        announce_all(ended)
         with _patience as seconds:
             tell_all(ended, seconds=seconds)
     except Exception:  # whatever it is, chatkit_reconcile tells the rest
-        logger.exception("The API could not be told of the end of sessions.")
+        logger.exception("The end of sessions could not be told.")
 
 
 class _Patience(threading.local):

@@ -79,7 +79,7 @@ def url(field: str, value: Any) -> None:
     if not isinstance(value, str) or not _is_address(value):
         raise ParameterError(field, "must be an address that begins with https:// (or http:// for tests).")
     if "@" in urlsplit(value).netloc:
-        raise ParameterError(field, "must have no user name and password in it: a key goes into API_KEY.")
+        raise ParameterError(field, "must have no user name and password in it: addresses are logged.")
 
 
 def _is_address(value: str) -> bool:

@@ -1,9 +1,11 @@
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.cache import cache
@@ -81,6 +83,20 @@ def full_queue() -> Iterator[int]:
             caller.setblocking(False)
             caller.connect_ex(full.getsockname())
         yield full.getsockname()[1]
+
+
+@pytest.fixture
+def hanging_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A name server that does not answer for as long as the test lasts."""
+    over = threading.Event()
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        over.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    yield
+    over.set()
 
 
 @pytest.fixture(scope="session")

@@ -238,7 +238,7 @@ def test_an_integer_that_is_none_names_its_variable(
 
 
 VISIBLE = "must be a string of visible ASCII characters"
-SIGNED_IN = "must have no user name and password in it: a key goes into API_KEY."
+SIGNED_IN = "must have no user name and password in it: addresses are logged."
 ADDRESS = "must be an address that begins with https:// (or http:// for tests)."
 
 

@@ -18,7 +18,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         (
             {"bounds", "secret", "standin"},
             {"client", "exceptions", "layers", "rules", "signals", "testing", "widget"},
-            {"digests", "visitors"},
+            {"credentials", "digests", "visitors"},
             {"conf"},
             {"models"},
             {"identity"},

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth import user_logged_out
 from django.contrib.auth.models import AnonymousUser, User
 from django.core import serializers
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, models, transaction
 from django.test import Client, override_settings
 
 from chatkit_sessions import receivers
@@ -211,6 +211,27 @@ def test_an_account_that_goes_by_way_of_a_proxy_is_the_same(
     assert standin.sessions[session.upstream_id]["status"] == "cancelled"
 
 
+def test_a_child_of_the_user_model_may_have_a_key_of_its_own(ada: User, bobs: ChatSession) -> None:
+    class Employee(User):
+        number = models.BigAutoField(primary_key=True)
+        account = models.OneToOneField(User, models.CASCADE, parent_link=True)
+
+        class Meta:
+            app_label = "auth"
+
+    try:
+        session = issue_session(user=ada).session
+        assert bobs.user is not None
+        # Of all numbers, the one that is the key of somebody else's account.
+        employee = Employee(number=bobs.user.pk, account=ada, id=ada.pk, is_active=False)
+        receivers.on_save(Employee, employee)
+    finally:
+        del apps.all_models["auth"]["employee"]
+        apps.clear_cache()
+    session.refresh_from_db()
+    assert session.status == "cancelled"
+
+
 def test_what_began_before_the_deactivation_was_committed_ends_after_it(ada: User, standin: StandIn) -> None:
     with transaction.atomic():
         deactivate(ada)
@@ -241,17 +262,18 @@ def test_where_no_thread_is_to_be_had_nobody_is_kept_from_it(
     assert "The API is not told of the end of any session now: can't start new thread" in caplog.text
 
 
-def test_whatever_happens_while_the_api_is_told_keeps_nobody_from_it(
-    ada: User, standin: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("step", ["announce_all", "tell_all"])
+def test_whatever_happens_while_it_is_told_keeps_nobody_from_it(
+    ada: User, standin: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> int:
         raise LookupError("not foreseen")
 
     issue_session(user=ada)
-    monkeypatch.setattr(receivers, "tell_all", fail)
+    monkeypatch.setattr(receivers, step, fail)
     deactivate(ada)
     assert not User.objects.get().is_active
-    assert "The API could not be told of the end of sessions." in caplog.text
+    assert "The end of sessions could not be told." in caplog.text
 
 
 def test_many_accounts_at_once_take_no_longer_than_one(standin: StandIn) -> None:

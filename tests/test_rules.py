@@ -9,7 +9,7 @@ from chatkit_sessions.bounds import Check, ParameterError, boolean, integer, map
 
 VISIBLE = "must be a string of visible ASCII characters, not"
 ADDRESS = "must be an address that begins with https:// (or http:// for tests)."
-SIGNED_IN = "must have no user name and password in it: a key goes into API_KEY."
+SIGNED_IN = "must have no user name and password in it: addresses are logged."
 SECONDS = "must be a number of seconds above 0 and up to 86400, not"
 FUNCTION = "must be a callable or its dotted path, not"
 SLUG = "must be a slug: 1 to 64 letters, digits, hyphens or underscores."

@@ -9,7 +9,6 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import ModelAdmin
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -20,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from chatkit_sessions.exceptions import ChatKitSessionsError
 from chatkit_sessions.models import ChatSessionQuerySet
 from chatkit_sessions.services import BulkCancellation, cancel_sessions
+from chatkit_sessions.services.storage import non_atomic
 
 from .pages import page_context
 
@@ -91,11 +91,11 @@ def report(request: HttpRequest, result: BulkCancellation) -> None:
 class CommittingMixin:
     """A list whose actions end sessions: what they do is committed as they go.
 
-    In one transaction around the request, ten thousand sessions would be locked until its end, and nobody
-    could be told truthfully of how many the API knows by then.
+    In one transaction around the request, as ATOMIC_REQUESTS makes it, ten thousand sessions would be locked
+    until its end, and nobody could be told truthfully of how many the API knows by then.
     """
 
-    @transaction.non_atomic_requests
+    @non_atomic
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:

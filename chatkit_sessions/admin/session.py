@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -150,10 +149,7 @@ class ChatSessionAdmin(CommittingMixin, admin.ModelAdmin):  # type: ignore[type-
     @admin.display(description=_("status"), ordering="status")
     def shown_status(self, session: ChatSession) -> Any:
         """Show the status of this moment, and of a cancelled one whether the API has yet to be told."""
-        is_due = session.cancel_requested_at is not None and session.expires_at > timezone.now()
-        if session.status == Status.CANCELLED and is_due:
-            return DUE[1]
-        return session.get_shown_status_display()
+        return DUE[1] if session.is_due else session.get_shown_status_display()
 
     @admin.display(description=_("status"), ordering="status")
     def status_and_error(self, session: ChatSession) -> str:

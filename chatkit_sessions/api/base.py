@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from django.db import connections, transaction
 from django.http import HttpRequest
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.debug import sensitive_post_parameters
@@ -20,6 +19,7 @@ from rest_framework.views import APIView
 from chatkit_sessions.conf import get_settings
 from chatkit_sessions.exceptions import NotConfigured
 from chatkit_sessions.identity import load
+from chatkit_sessions.services.storage import non_atomic
 from chatkit_sessions.visitors import hide_cookie, remember_visitor
 
 from .errors import handle_exception
@@ -37,10 +37,7 @@ class ChatKitView(APIView):
     def as_view(cls, **initkwargs: Any) -> Any:
         """Opt out of ATOMIC_REQUESTS: a rollback would erase the audit."""
         # A form is refused here, but what it holds (a secret, perhaps) would stand in an error report.
-        view = sensitive_post_parameters()(super().as_view(**initkwargs))
-        for alias in connections:
-            view = transaction.non_atomic_requests(using=alias)(view)
-        return view
+        return non_atomic(sensitive_post_parameters()(super().as_view(**initkwargs)))
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Hide the visitor's cookie before anything can fail."""
@@ -88,7 +85,7 @@ class ChatKitView(APIView):
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         """Forbid caches, for every answer here is for one person, and know a visitor again next time."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        # "private" is for the cache middleware of early versions of Django 5.2: it overlooks "no-store".
+        # "private" is for the cache middleware of some releases of Django 5.2: it overlooks "no-store".
         response["Cache-Control"] = "private, no-store"
         patch_vary_headers(response, ("Cookie", "Authorization"))
         if request.method == "POST":

@@ -62,6 +62,7 @@ def read(response: requests.Response, ends: float) -> bytes:
     """
     content = b""
     response.raw.decode_content = True
+    response.raw.enforce_content_length = True  # as urllib3 does by itself from version 2 on
     # A piece as it arrives: read() and iter_content() wait for a whole one, however slowly it drips.
     read_piece = getattr(response.raw, "read1", response.raw.read)
     try:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 
 import requests
+from urllib3.util.ssl_match_hostname import CertificateError
 
 NOT_IN_TIME = "no answer in time"
 
@@ -27,6 +28,8 @@ def reason(failure: BaseException) -> str:
     for cause in causes(failure):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message
+        if isinstance(cause, CertificateError):
+            return str(cause)
         if isinstance(cause, requests.Timeout):
             return NOT_IN_TIME
         if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
@@ -36,4 +39,6 @@ def reason(failure: BaseException) -> str:
 
 def is_certificate_refused(failure: BaseException) -> bool:
     """Return whether the other side could not show that it is who it should be."""
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(failure))
+    # The second one is that of urllib3 before version 2, which compares the names itself.
+    refusals = ssl.SSLCertVerificationError | CertificateError
+    return any(isinstance(cause, refusals) for cause in causes(failure))

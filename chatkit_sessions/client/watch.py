@@ -67,8 +67,10 @@ class Watch:
 
     def _shut_down(self) -> None:
         if self._socket is not None:
+            # What urllib3 puts around a socket for TLS within TLS cannot be shut down itself.
+            inner = getattr(self._socket, "socket", self._socket)
             with contextlib.suppress(OSError):  # it may be closed already
-                self._socket.shutdown(socket.SHUT_RDWR)
+                inner.shutdown(socket.SHUT_RDWR)
 
 
 _current: ContextVar[Watch | None] = ContextVar("chatkit_sessions_watch", default=None)
@@ -98,16 +100,15 @@ class _Guarded:
     _last_used = math.inf
 
     @property
-    def is_connected(self) -> bool:
-        """Return whether it may be used again: one that was idle for long may be dead without a word."""
-        is_fresh = time.monotonic() - self._last_used < MAX_IDLE
-        return is_fresh and super().is_connected  # type: ignore[misc]  # of the connection that this is mixed into
+    def is_stale(self) -> bool:
+        """Return whether it was idle for long: then it may be dead without a word."""
+        return time.monotonic() - self._last_used > MAX_IDLE
 
     def connect(self) -> None:
         """Connect: through a tunnel and encrypted, where that is asked for."""
         watching = _current.get()
         if watching is None:
-            super().connect()  # type: ignore[misc]  # as above
+            super().connect()  # type: ignore[misc]  # of the connection that this is mixed into
             return
         watching.is_connecting = True
         super().connect()  # type: ignore[misc]  # as above
@@ -208,6 +209,16 @@ def _addresses(name: str, port: int | None, seconds: float) -> list[str]:
     return result
 
 
+class _Pool:
+    """A pool that closes a stale connection, so that it is made anew."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]  # of the pool that this is mixed into
+        if connection.is_stale:
+            connection.close()
+        return connection
+
+
 @functools.cache
 def _watched(pool: Any) -> Any:
     """Return a class of pools that makes watched connections where the given one makes plain ones."""
@@ -217,7 +228,7 @@ def _watched(pool: Any) -> Any:
     # Other connections, those to a SOCKS proxy, are made in a way of their own: it finds the addresses.
     mixin = _Watched if made in (HTTPConnection, HTTPSConnection) else _Guarded
     watched = type(f"Watched{made.__name__}", (mixin, made), {})
-    return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": watched})
+    return type(f"Watched{pool.__name__}", (_Pool, pool), {"ConnectionCls": watched})
 
 
 def _watch_pools(manager: Any) -> None:

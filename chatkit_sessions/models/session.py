@@ -249,6 +249,12 @@ class ChatSession(models.Model):
             return OVERDUE.get(Status(self.status), self.status)
         return self.status
 
+    @property
+    def is_due(self) -> bool:
+        """Return whether the API has yet to be told of the end; once the session has run out, it need not."""
+        is_over = self.expires_at <= timezone.now()
+        return self.status == Status.CANCELLED and self.cancel_requested_at is not None and not is_over
+
     def get_shown_status_display(self) -> Any:
         """Return the status at this moment, for people."""
         return Status(self.shown_status).label

@@ -144,8 +144,11 @@ def end_here(session: ChatSession, *, by: Any, reason: str) -> bool:
     ended = bool(row.running(now).update(**values))
     if not ended or not session.upstream_id:  # it may have been read before the row had one
         session.refresh_from_db(using=database())
-        return ended
-    for name, value in (values | {"cancel_requested_at": now}).items():
+    if not ended:
+        return False
+    # What the row alone knows has just been read.
+    values["cancel_requested_at"] = now if session.upstream_id else None
+    for name, value in values.items():
         setattr(session, name, value)
     return True
 
@@ -173,11 +176,14 @@ def end_all_here(
     for start in range(0, len(keys), BATCH):
         now = timezone.now()
         batch = ChatSession.objects.using(database()).filter(pk__in=keys[start : start + BATCH])
-        end = partial(batch.running(now).update, **_end(now, by=by, reason=reason))
-        if past_deadlocks(end):
+        values = _end(now, by=by, reason=reason)
+        if past_deadlocks(partial(batch.running(now).update, **values)):
             # Somebody else may have ended some of them meanwhile: theirs have another moment. What the API
             # answered is of no use here, and may be large.
-            yield list(batch.filter(status=Status.CANCELLED, ended_at=now).defer("response"))
+            ended = list(batch.filter(status=Status.CANCELLED, ended_at=now).defer("response"))
+            for session in ended:
+                session.ended_by = values["ended_by"]  # or each would be looked up
+            yield ended
 
 
 def stop_pending(sessions: ChatSessionQuerySet, *, by: Any, reason: str) -> int:

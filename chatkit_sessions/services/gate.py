@@ -91,9 +91,9 @@ class Places:
         return base_url in self.failing or self._stuck_from(for_session) <= time.monotonic()
 
     def _stuck_from(self, for_session: bool) -> float:
-        # Some places nobody but sessions may take: whatever hangs in the others keeps none of them waiting.
+        # With two places or more, some are for sessions alone: what hangs in the others refuses nobody.
         since = [place.since for place in self._taken if place.for_session or not for_session]
-        return min(since, default=math.inf) + max(SLOW, 2 * self._last)
+        return min(since, default=math.inf) + max(SLOW, min(2 * self._last, PATIENCE))
 
 
 _places = Places()

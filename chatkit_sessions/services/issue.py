@@ -99,8 +99,9 @@ def issue_session(
         return _close(opened, _call(opened))
     finally:
         # Those that made room are ended here already; what the API is not told now, chatkit_reconcile tells.
+        ends = time.monotonic() + opened.seconds_to_withdraw
         for old in opened.replaced:
-            tell(old, seconds=opened.seconds_to_withdraw, wait=0)
+            tell(old, seconds=ends - time.monotonic(), wait=0)
 
 
 async def aissue_session(**arguments: Unpack[OrderArguments]) -> IssuedSession:
@@ -120,8 +121,9 @@ async def _aissue(arguments: OrderArguments) -> IssuedSession:
         outcome = await sync_to_async(_call, thread_sensitive=False)(opened)
         return await sync_to_async(_close)(opened, outcome)
     finally:
+        ends = time.monotonic() + opened.seconds_to_withdraw
         for old in opened.replaced:
-            await atell(old, seconds=opened.seconds_to_withdraw, wait=0)
+            await atell(old, seconds=ends - time.monotonic(), wait=0)
 
 
 def _hidden(client_secret: str | None) -> Secret | None:

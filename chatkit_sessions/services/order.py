@@ -10,19 +10,12 @@ from typing import Any, TypedDict, Unpack
 
 from django.db import Error as StorageError
 from django.http import HttpRequest
-from django.utils.translation import gettext as _
 
 from chatkit_sessions import bounds, rules
 from chatkit_sessions.bounds import ParameterError
 from chatkit_sessions.conf import Settings, get_settings, setting_name
 from chatkit_sessions.digests import digest
-from chatkit_sessions.exceptions import (
-    Blocked,
-    InvalidRequest,
-    NotAuthenticated,
-    NotConfigured,
-    StorageUnavailable,
-)
+from chatkit_sessions.exceptions import Blocked, InvalidRequest, NotConfigured, StorageUnavailable
 from chatkit_sessions.identity import Identity, call, resolve_identity
 from chatkit_sessions.issuers.openai import OpenAIIssuer
 from chatkit_sessions.layers import Layer, Resolved, describe
@@ -87,8 +80,6 @@ def _place_order(arguments: OrderArguments) -> Order:
     settings = get_settings()
     user, request = arguments.get("user"), arguments.get("request")
     identity = resolve_identity(settings, user=user, identifier=arguments.get("identifier"), request=request)
-    if not getattr(identity.user, "is_active", True):
-        raise NotAuthenticated(_("This account is not active, so no chat can be started for it."))
     values = _policy_values(settings, arguments)
     config = find_workflow(settings, arguments.get("workflow"), identity)
     policy = resolve_policy(settings, config, identity, values)

@@ -11,7 +11,6 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import Error as StorageError
-from django.db.models import Q
 from django.utils import timezone
 
 from chatkit_sessions import signals
@@ -59,7 +58,7 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
     # After its time its place was given up, and somebody else may have it.
     waited_for = pending.filter(expires_at__gt=now, cancel_requested_at=None)
     try:
-        if _update(session, waited_for.filter(_account_stands(session)), values):
+        if _account_stands(session) and _update(session, waited_for.filter(user=session.user_id), values):
             return
         # Whoever ended the account's sessions may not have seen this one yet.
         waited_for.update(cancel_requested_at=now, end_reason=ACCOUNT_GONE)
@@ -82,14 +81,12 @@ def settle(session: ChatSession, answer: ChatKitSession, latency_ms: int) -> Non
         raise StorageUnavailable(reference=str(session.reference)) from err
 
 
-def _account_stands(session: ChatSession) -> Q:
-    """Return the condition that the account, where there is one, is neither deleted nor deactivated."""
+def _account_stands(session: ChatSession) -> bool:
+    """Return whether the account, where there is one, is neither deleted nor deactivated."""
     if session.user_id is None:
-        return Q()
-    users = get_user_model()._base_manager.filter(pk=session.user_id)
-    if has_is_active():
-        users = users.filter(is_active=True)
-    return Q(user__in=users.values("pk"))
+        return True
+    users = get_user_model()._base_manager.using(database()).filter(pk=session.user_id)
+    return (users.filter(is_active=True) if has_is_active() else users).exists()
 
 
 def disown(session: ChatSession, *, is_told: bool) -> None:
@@ -98,7 +95,6 @@ def disown(session: ChatSession, *, is_told: bool) -> None:
     The database may have carried out what it then could not answer.
     """
     now = timezone.now()
-    renew_connection()
     row = ChatSession.objects.using(database()).filter(pk=session.pk)
     withheld = {
         "ended_at": now,
@@ -108,6 +104,7 @@ def disown(session: ChatSession, *, is_told: bool) -> None:
         "cancel_requested_at": now,
     }
     with suppress(StorageError):
+        renew_connection()
         row.filter(status=Status.ACTIVE).update(status=Status.CANCELLED, **withheld)
         if is_told:
             row.filter(status=Status.CANCELLED).update(cancel_requested_at=None)

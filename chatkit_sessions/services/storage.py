@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import Error as StorageError
-from django.db import router, transaction
+from django.db import connections, router, transaction
 from django.utils.translation import gettext as _
 
 from chatkit_sessions.exceptions import StorageUnavailable
 from chatkit_sessions.models import ChatSession
 
 T = TypeVar("T")
+V = TypeVar("V", bound=Callable[..., Any])
 
 # How often one tries to get past a deadlock.
 ATTEMPTS = 3
@@ -44,6 +45,13 @@ def committed() -> Iterator[None]:
         except RuntimeError as err:
             raise _inside_transaction() from err
         yield
+
+
+def non_atomic(view: V) -> V:
+    """Return a view without the transaction of ATOMIC_REQUESTS around it, on whichever database."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
 
 
 def after_commit(function: Callable[[], object]) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from queue import Empty, SimpleQueue
 
 from asgiref.sync import sync_to_async
 from django.db import Error as StorageError
 from django.db import connections
-from django.utils import timezone
 
 from chatkit_sessions.client import APIError, ParameterError
 from chatkit_sessions.conf import get_settings
@@ -36,14 +35,14 @@ def tell(session: ChatSession, *, seconds: float | None = None, wait: float = ga
         seconds: how long this may take, where that is less than DEADLINE.
         wait: how many seconds of them for a place: see ``gate.passing``.
     """
-    if not _is_due(session):
+    if not session.is_due:
         return False
     return withdraw(session, session.upstream_id, seconds=seconds, wait=wait) and _note(session)
 
 
 async def atell(session: ChatSession, *, seconds: float | None = None, wait: float = gate.PATIENCE) -> bool:
     """Do as ``tell``; the wait for the API blocks neither the event loop nor its database."""
-    if not _is_due(session):
+    if not session.is_due:
         return False
     telling = sync_to_async(withdraw, thread_sensitive=False)
     was_told = await telling(session, session.upstream_id, seconds=seconds, wait=wait)
@@ -57,7 +56,7 @@ def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
     it has told is then told once more, which is harmless.
     """
     until = time.monotonic() + seconds
-    due = filter(_is_due, sessions)
+    due: Iterator[ChatSession] = (session for session in sessions if session.is_due)
     results: SimpleQueue[tuple[ChatSession, bool]] = SimpleQueue()
     under_way = told = 0
     while True:
@@ -71,7 +70,7 @@ def tell_all(sessions: Iterable[ChatSession], *, seconds: float) -> int:
                 telling.start()
             except RuntimeError as error:  # no thread is to be had
                 logger.warning("The API is not told of the end of any session now: %s", error)
-                until = 0
+                due = iter(())
                 break
             under_way += 1
         if not under_way:
@@ -154,11 +153,6 @@ def insist(session: ChatSession) -> None:
     end_at_api(session, session.upstream_id)
     if not _note(session):
         raise StorageUnavailable(reference=str(session.reference))
-
-
-def _is_due(session: ChatSession) -> bool:
-    # Once it has run out, the API need not hear of its end.
-    return session.cancel_requested_at is not None and session.expires_at > timezone.now()
 
 
 def _note(session: ChatSession) -> bool:

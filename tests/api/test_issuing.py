@@ -495,8 +495,8 @@ def test_issuing_takes_few_queries(
     browser: Browser, standin: StandIn, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     # The web session, the user, the workflow, the overrides; then, between the ends of a transaction (of a
-    # savepoint in tests), the lock, the count and the row; and the row again, settled.
-    with django_assert_num_queries(10):
+    # savepoint in tests), the lock, the count and the row; and the user and the row again, settled.
+    with django_assert_num_queries(11):
         browser.issue()
 
 

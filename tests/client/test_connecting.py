@@ -1,7 +1,6 @@
 """On the way to the API: names, many addresses, connections gone stale, and certificates."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,7 +95,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     monkeypatch.setattr(watch, "MAX_IDLE", 0.05)
     time.sleep(0.1)
     client.create_session(**SESSION)
-    assert list(server._open) != [first]
+    assert first not in server._open
 
 
 # --- certificates
@@ -124,7 +123,7 @@ def test_a_certificate_for_another_name_is_refused(
     make: Make, secured: RawServer, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
-    with pytest.raises(APIConnectionError, match="not valid for 'localhost'"):
+    with pytest.raises(APIConnectionError, match=r"API: (?i:hostname).*'localhost'"):
         make(base_url=f"https://localhost:{secured.port}/v1").create_session(**SESSION)
     assert secured.seen == []
 
@@ -143,21 +142,12 @@ def test_a_handshake_that_nobody_answers_is_no_answer_that_came_late(make: Make,
 # --- names
 
 
-def test_a_name_server_that_hangs_is_left_alone_at_the_deadline(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    over = threading.Event()
-
-    def hang(*args: Any, **kwargs: Any) -> Any:
-        over.wait(30)
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
+@pytest.mark.usefixtures("hanging_names")
+def test_a_name_server_that_hangs_is_left_alone_at_the_deadline(make: Make) -> None:
     began = time.monotonic()
     with pytest.raises(APIConnectionError, match="not in time"):
         make(base_url="http://api.test/v1", deadline=0.3).create_session(**SESSION)
     assert time.monotonic() - began < 5
-    over.set()
 
 
 def test_a_name_that_is_not_found_is_asked_for_once_an_attempt(

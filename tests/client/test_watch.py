@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -111,6 +112,22 @@ def test_a_socket_that_is_closed_already_is_left_alone() -> None:
         ours.close()
         late.end()
     assert late.is_over
+
+
+def test_a_socket_in_another_one_is_shut_down() -> None:
+    """TLS through an encrypted proxy: urllib3 wraps what cannot be wrapped twice."""
+
+    class Wrapped:
+        def __init__(self, inner: socket.socket) -> None:
+            self.socket = inner
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        late = Watch()
+        wrapped: Any = Wrapped(ours)
+        late.guard(wrapped)
+        late.end()
+        assert theirs.recv(1) == b""
 
 
 def test_a_request_that_nobody_watches_goes_through(standin: StandIn) -> None:

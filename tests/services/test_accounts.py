@@ -49,7 +49,9 @@ def test_an_account_that_is_not_active_gets_no_session(
     issued = issue()
     user.is_active = False
     for secret in (None, issued.client_secret):
-        with pytest.raises(NotAuthenticated, match=r"^This account is not active"):
+        with pytest.raises(
+            NotAuthenticated, match=r"^This account is not active, so there is no chat for it\.$"
+        ):
             issue(current_client_secret=secret)
     assert (ChatSession.objects.count(), len(api.requests)) == (1, 1)
     refusal = explain_policy(user=user).refusal

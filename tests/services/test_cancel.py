@@ -300,12 +300,15 @@ def test_what_the_api_answered_is_not_read_to_cancel_many(issue: Issue, api: Api
     assert not [query["sql"] for query in statements if "response" in query["sql"]]
 
 
-def test_a_statement_ends_a_batch(issue: Issue, api: Api, django_assert_num_queries: Any) -> None:
+def test_a_statement_ends_a_batch(
+    issue: Issue, user: User, api: Api, heard: Heard, django_assert_num_queries: Any
+) -> None:
     for _ in range(5):
         issue()
     # What is being issued, what is running, its end, what was ended.
     with django_assert_num_queries(4):
-        cancel_sessions(ChatSession.objects.all(), seconds=0)
+        cancel_sessions(ChatSession.objects.all(), by=user, seconds=0)
+    assert [arguments["by"] for name, arguments in heard.calls if name == "session_cancelled"] == [user] * 5
 
 
 def test_the_running_ones_of_many_are_cancelled(

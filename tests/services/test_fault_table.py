@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -132,19 +131,10 @@ def test_a_name_that_is_none_is_tried_again(user: User, configure: Configure) ->
     hold(*post(user), UNAVAILABLE, [])
 
 
-def test_a_name_server_that_hangs_is_no_connection(
-    user: User, configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    over = threading.Event()
-
-    def hang(*args: Any, **kwargs: Any) -> Any:
-        over.wait(30)
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
+@pytest.mark.usefixtures("hanging_names")
+def test_a_name_server_that_hangs_is_no_connection(user: User, configure: Configure) -> None:
     configure(BASE_URL="http://api.test/v1")
     hold(*post(user), replace(UNAVAILABLE, attempts=1), [])
-    over.set()
 
 
 def test_a_handshake_that_nobody_answers_is_no_connection(user: User, configure: Configure) -> None:

@@ -165,6 +165,19 @@ def test_a_call_that_takes_much_longer_than_the_last_one_is_not_waited_for(place
     assert gate.SLOW <= time.monotonic() - began < PATIENCE
 
 
+def test_a_slow_call_makes_nobody_patient_for_longer(
+    places: Places, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API that takes six seconds for each would hold every worker, two seconds at a time."""
+    monkeypatch.setattr(gate, "SLOW", 0.05)
+    monkeypatch.setattr(gate, "PATIENCE", 0.1)
+    monkeypatch.setattr(places, "_last", 6.0)
+    with places.taken(1, api.base_url, wait=0, for_session=True):
+        assert not places.is_hopeless(1, api.base_url)
+        time.sleep(0.15)
+        assert places.is_hopeless(1, api.base_url)
+
+
 def test_whatever_else_hangs_refuses_no_session(
     places: Places, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +215,19 @@ def test_the_end_of_the_one_that_made_room_keeps_no_more_workers_than_there_are_
     # What the API was not told now, chatkit_reconcile tells.
     assert (first.status, first.cancel_requested_at is None) == ("cancelled", False)
     assert [path.endswith("/cancel") for path in api.paths] == [False, False] + [True] * api_hangs
+
+
+def test_however_many_make_room_their_ends_take_no_longer(
+    api: Api, issue: Issue, configure: Configure
+) -> None:
+    for _ in range(3):
+        issue()
+    configure(MAX_ACTIVE_SESSIONS=1, ON_MAX_ACTIVE="cancel_oldest")
+    api.misbehave(Fault(delay=30), path="*/cancel", times=3)
+    began = time.monotonic()
+    assert not issue().reused
+    assert time.monotonic() - began < 3.5
+    assert ChatSession.objects.due().count() == 3
 
 
 def test_the_wait_for_a_place_is_part_of_the_time_for_cancelling(

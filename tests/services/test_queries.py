@@ -66,20 +66,22 @@ LOCK = "INSERT limitlock"
 LIMITS = "SELECT chatsession"
 LOOK_UP = "SELECT chatsession"
 RESERVE = "INSERT chatsession"
+# Is the account still active? By then a while has passed.
+ACCOUNT = "SELECT auth_user"
 SETTLE = "UPDATE chatsession"
 COUNT = "UPDATE chatsession"
 
 
 @pytest.mark.parametrize("workflow", [None, "default", "w19", "wf_19"])
-def test_issuing_takes_six_statements(issue: Issue, statements: Statements, workflow: str | None) -> None:
-    assert statements(issue, workflow=workflow) == [*ORDER, LOCK, LIMITS, RESERVE, SETTLE]
+def test_issuing_takes_seven_statements(issue: Issue, statements: Statements, workflow: str | None) -> None:
+    assert statements(issue, workflow=workflow) == [*ORDER, LOCK, LIMITS, RESERVE, ACCOUNT, SETTLE]
 
 
-def test_issuing_to_a_browser_with_an_old_secret_takes_seven(issue: Issue, statements: Statements) -> None:
+def test_issuing_to_a_browser_with_an_old_secret_takes_eight(issue: Issue, statements: Statements) -> None:
     first = issue()
     cancel_session(first.session)
     taken = statements(issue, current_client_secret=first.client_secret)
-    assert taken == [*ORDER, LOOK_UP, LOCK, LIMITS, RESERVE, SETTLE]
+    assert taken == [*ORDER, LOOK_UP, LOCK, LIMITS, RESERVE, ACCOUNT, SETTLE]
 
 
 def test_handing_out_again_takes_four(issue: Issue, statements: Statements) -> None:
@@ -103,10 +105,10 @@ def test_without_limits_there_is_nothing_to_count(
 ) -> None:
     PolicyOverride.objects.filter(max_active_sessions__isnull=False).delete()
     configure(MAX_ACTIVE_SESSIONS=None, MAX_SESSIONS_PER_HOUR=None)
-    assert statements(issue) == [*ORDER, LOCK, RESERVE, SETTLE]
+    assert statements(issue) == [*ORDER, LOCK, RESERVE, ACCOUNT, SETTLE]
 
 
-def test_a_visitor_takes_no_more_than_an_account(
+def test_a_visitor_takes_less_than_an_account(
     issue: Issue, statements: Statements, configure: Configure, rf: RequestFactory
 ) -> None:
     configure(ALLOW_ANONYMOUS=True)
@@ -122,7 +124,7 @@ def test_making_room_takes_three_more_for_each_session(
     configure(MAX_ACTIVE_SESSIONS=1, ON_MAX_ACTIVE="cancel_oldest")
     issue()
     find, end, told = "SELECT chatsession", "UPDATE chatsession", "UPDATE chatsession"
-    assert statements(issue) == [*ORDER, LOCK, LIMITS, find, end, RESERVE, SETTLE, told]
+    assert statements(issue) == [*ORDER, LOCK, LIMITS, find, end, RESERVE, ACCOUNT, SETTLE, told]
 
 
 def test_cancelling_takes_two(issue: Issue, statements: Statements) -> None:
