@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 # Seconds that one waits for a place at most, however quickly they change hands.
 PATIENCE = 2.0
-# A call that takes longer, in seconds, and twice as long as the last one, is slow: nobody waits for its end.
+# A call that takes longer, in seconds, and twice as long as the last one or PATIENCE, is slow: nobody waits
+# for its end.
 SLOW = 1.0
 # Seconds to name in Retry-After when all places are taken.
 FULL_RETRY_AFTER = 1.0
