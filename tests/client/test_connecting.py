@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from urllib3.util.ssl_match_hostname import CertificateError
 
-from chatkit_sessions.client import APIConnectionError, ChatKitClient, watch
+from chatkit_sessions.client import APIConnectionError, ChatKitClient, reasons, watch
 from chatkit_sessions.standin import Fault, StandIn
 from tests.raw_server import RawServer
 
@@ -126,6 +128,13 @@ def test_a_certificate_for_another_name_is_refused(
     with pytest.raises(APIConnectionError, match=r"API: (?i:hostname).*'localhost'"):
         make(base_url=f"https://localhost:{secured.port}/v1").create_session(**SESSION)
     assert secured.seen == []
+
+
+def test_the_word_of_an_earlier_urllib3_for_another_name_is_understood() -> None:
+    """Before version 2 it compares the names itself."""
+    failure = requests.ConnectionError(CertificateError("hostname 'a' doesn't match 'b'"))
+    assert reasons.reason(failure) == "hostname 'a' doesn't match 'b'"
+    assert reasons.is_certificate_refused(failure)
 
 
 def test_a_handshake_that_nobody_answers_is_no_answer_that_came_late(make: Make, clock: Clock) -> None:

@@ -13,7 +13,7 @@ import requests
 from chatkit_sessions.client import APIError, APITimeoutError, ChatKitClient
 from chatkit_sessions.client.watch import Watch, WatchedAdapter, watch
 from chatkit_sessions.standin import Fault, StandIn
-from tests.raw_server import RawServer
+from tests.raw_server import RawServer, saying
 from tests.tls import server_context
 
 from .conftest import SESSION
@@ -134,6 +134,16 @@ def test_a_request_that_nobody_watches_goes_through(standin: StandIn) -> None:
     with requests.Session() as session:
         session.mount("http://", WatchedAdapter())
         assert session.get(standin.base_url, timeout=5).status_code == 404
+
+
+def test_a_tunnel_that_nobody_watches_is_made_all_the_same() -> None:
+    with RawServer(saying("200 Connection established")) as proxy, requests.Session() as session:
+        session.mount("https://", WatchedAdapter())
+        proxies = {"https": f"http://127.0.0.1:{proxy.port}"}
+        # What comes behind it hangs up.
+        with pytest.raises(requests.ConnectionError):
+            session.get("https://api.test/", proxies=proxies, timeout=5)
+    assert len(proxy.seen) == 1
 
 
 def test_requests_through_a_proxy_are_watched_too(standin: StandIn, elsewhere: StandIn) -> None:

@@ -291,6 +291,22 @@ def test_past_a_deadlock_many_are_cancelled_all_the_same(issue: Issue, api: Api)
         assert len(cancel_sessions(ChatSession.objects.all()).sessions) == 1
 
 
+def test_those_that_somebody_else_ended_meanwhile_are_theirs(
+    issue: Issue, api: Api, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue()
+    end = cancel._end
+
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
+        ChatSession.objects.update(status="cancelled", end_reason="theirs")
+        return end(*arguments, **named)
+
+    monkeypatch.setattr(cancel, "_end", meanwhile)
+    assert cancel_sessions(ChatSession.objects.all(), reason="ours").ended == 0
+    assert ChatSession.objects.get().end_reason == "theirs"
+    assert heard.names == ["session_issued"]
+
+
 def test_what_the_api_answered_is_not_read_to_cancel_many(issue: Issue, api: Api) -> None:
     """It may be large: 64 KiB of each of ten thousand sessions."""
     issue()
