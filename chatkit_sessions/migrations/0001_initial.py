@@ -499,7 +499,7 @@ class Migration(migrations.Migration):
                     "workflow_id",
                     models.CharField(
                         blank=True,
-                        help_text="Begins with wf_. It must belong to the same OpenAI project as the key, or the API answers 404.",
+                        help_text="As Agent Builder shows it, such as wf_... It must belong to the same OpenAI project as the key, or the API answers 404.",
                         max_length=255,
                         verbose_name="workflow id",
                     ),

@@ -56,7 +56,8 @@ class Workflow(models.Model):
         max_length=255,
         blank=True,
         help_text=_(
-            "Begins with wf_. It must belong to the same OpenAI project as the key, or the API answers 404."
+            "As Agent Builder shows it, such as wf_... It must belong to the same OpenAI project as the key, "
+            "or the API answers 404."
         ),
     )
     version = models.CharField(
