@@ -140,7 +140,7 @@ def end_here(session: ChatSession, *, by: Any, reason: str) -> bool:
     """
     now = timezone.now()
     row = ChatSession.objects.using(database()).filter(pk=session.pk)
-    values = _end(now, by=by, reason=reason)
+    values = _end_values(now, by=by, reason=reason)
     ended = bool(row.running(now).update(**values))
     if not ended or not session.upstream_id:  # it may have been read before the row had one
         session.refresh_from_db(using=database())
@@ -153,7 +153,7 @@ def end_here(session: ChatSession, *, by: Any, reason: str) -> bool:
     return True
 
 
-def _end(now: datetime, *, by: Any, reason: str) -> dict[str, Any]:
+def _end_values(now: datetime, *, by: Any, reason: str) -> dict[str, Any]:
     return {
         "status": Status.CANCELLED,
         "ended_at": now,
@@ -176,7 +176,7 @@ def end_all_here(
     for start in range(0, len(keys), BATCH):
         now = timezone.now()
         batch = ChatSession.objects.using(database()).filter(pk__in=keys[start : start + BATCH])
-        values = _end(now, by=by, reason=reason)
+        values = _end_values(now, by=by, reason=reason)
         if past_deadlocks(partial(batch.running(now).update, **values)):
             # Somebody else may have ended some of them meanwhile: theirs have another moment. What the API
             # answered is of no use here, and may be large.

@@ -295,13 +295,13 @@ def test_those_that_somebody_else_ended_meanwhile_are_theirs(
     issue: Issue, api: Api, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issue()
-    end = cancel._end
+    end = cancel._end_values
 
     def meanwhile(*arguments: Any, **named: Any) -> Any:
         ChatSession.objects.update(status="cancelled", end_reason="theirs")
         return end(*arguments, **named)
 
-    monkeypatch.setattr(cancel, "_end", meanwhile)
+    monkeypatch.setattr(cancel, "_end_values", meanwhile)
     assert cancel_sessions(ChatSession.objects.all(), reason="ours").ended == 0
     assert ChatSession.objects.get().end_reason == "theirs"
     assert heard.names == ["session_issued"]
